@@ -1,0 +1,176 @@
+"""Core configurations: the parameters that make one core out of the one source.
+
+A configuration is a frozen :class:`CoreConfig`. It comes from a preset (a TOML file in
+``intformer/presets``), from a user's TOML file, or from Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from intformer.errors import ConfigError
+
+__all__ = ["CoreConfig", "load_config", "preset_names"]
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """Parameters of one core.
+
+    Attributes
+    ----------
+    name:
+        Identifier, used in file names and reports.
+    rows, cols:
+        Systolic array height (contraction, K) and width (outputs, N). Any multiple of
+        ``lanes``; they need not be equal, nor powers of two.
+    lanes:
+        Elements that the epilogue, the row unit and the scratchpads' narrow ports handle per
+        cycle. A power of two, 1 to 16.
+    bus_bytes:
+        Width of the external memory port in bytes: a power of two, 1 to 16.
+    act_words:
+        Depth of the activation scratchpad (int8/uint8 codes), in words of ``rows`` bytes.
+    wide_words:
+        Depth of the wide scratchpad (int16 codes), in words of ``lanes`` 16-bit values.
+    acc_depth:
+        Rows of the accumulator memory; a row holds ``cols`` 32-bit sums.
+    param_groups:
+        Depth of the parameter memory, in groups of ``lanes`` channels (bias, multiplier, shift).
+    exp_tables, act_tables:
+        256-entry tables held at once for softmax and for activations.
+    row_max:
+        Longest row, in elements, that softmax and LayerNorm take.
+    queue_depth:
+        Instructions that wait in front of each unit.
+    """
+
+    name: str
+    rows: int
+    cols: int
+    lanes: int
+    bus_bytes: int = 4
+    act_words: int = 4096
+    wide_words: int = 8192
+    acc_depth: int = 512
+    param_groups: int = 512
+    exp_tables: int = 2
+    act_tables: int = 2
+    row_max: int = 256
+    queue_depth: int = 4
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "name":
+                if not isinstance(value, str) or not value:
+                    raise ConfigError(f"name must be a non-empty string, not {value!r}")
+            elif not isinstance(value, int) or isinstance(value, bool):
+                raise ConfigError(f"{field.name} must be an integer, not {value!r}")
+        for field_name, high in (("lanes", 16), ("bus_bytes", 16)):
+            value = getattr(self, field_name)
+            if not _is_power_of_two(value) or value > high:
+                raise ConfigError(
+                    f"{field_name} must be a power of two from 1 to {high}, not {value!r}"
+                )
+        for field_name in ("rows", "cols"):
+            value = getattr(self, field_name)
+            if value < 2 or value > 64 or value % self.lanes:
+                raise ConfigError(
+                    f"{field_name} must be a multiple of lanes ({self.lanes}) from 2 to 64, "
+                    f"not {value!r}"
+                )
+        for field_name, low, high in (
+            ("act_words", 16, 1 << 18),
+            ("wide_words", 16, 1 << 18),
+            ("acc_depth", 16, 4096),
+            ("param_groups", 4, 4096),
+            ("exp_tables", 1, 4),
+            ("act_tables", 1, 4),
+            ("row_max", 8, 1024),
+            ("queue_depth", 1, 64),
+        ):
+            value = getattr(self, field_name)
+            if not low <= value <= high:
+                raise ConfigError(f"{field_name} must be from {low} to {high}, not {value!r}")
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Multiply-accumulates per cycle at the array's peak."""
+        return self.rows * self.cols
+
+    @property
+    def groups_per_word(self) -> int:
+        """Lane groups in one word of the activation scratchpad."""
+        return self.rows // self.lanes
+
+    def to_dict(self) -> dict[str, int | str]:
+        """Plain dictionary, as written to manifests."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, object], *, source: str = "configuration") -> CoreConfig:
+        """Build from a plain dictionary; unknown or missing keys raise :class:`ConfigError`."""
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise ConfigError(
+                f"{source}: unknown parameter {unknown[0]!r}; allowed are {', '.join(known)}"
+            )
+        required = [n for n, f in known.items() if f.default is dataclasses.MISSING]
+        missing = [n for n in required if n not in data]
+        if missing:
+            raise ConfigError(f"{source}: parameter {missing[0]!r} is missing")
+        try:
+            return cls(**data)  # type: ignore[arg-type]
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with the package."""
+    folder = resources.files("intformer") / "presets"
+    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+
+
+def load_config(source: str | Path | CoreConfig) -> CoreConfig:
+    """Return the configuration of a preset name, a TOML file, or a ready :class:`CoreConfig`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such preset or file, or a parameter is invalid.
+    """
+    if isinstance(source, CoreConfig):
+        return source
+    text_source = str(source)
+    if text_source.endswith(".toml"):
+        path = Path(text_source)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read configuration {text_source}: {error}") from None
+        default_name = path.stem
+    else:
+        if text_source not in preset_names():
+            raise ConfigError(
+                f"no configuration preset {text_source!r}; presets are "
+                f"{', '.join(preset_names())}, or give a FILE.toml"
+            )
+        preset = resources.files("intformer") / "presets" / f"{text_source}.toml"
+        text = preset.read_text(encoding="utf-8")
+        default_name = text_source
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{text_source}: not valid TOML: {error}") from None
+    data.setdefault("name", default_name)
+    return CoreConfig.from_dict(data, source=text_source)
