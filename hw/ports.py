@@ -16,11 +16,14 @@ from intformer.isa import HEADER_BITS, OPERATIONS, Op
 __all__ = [
     "BURST_MAX",
     "READ_LATENCY",
+    "BurstCommand",
     "BurstPort",
     "NarrowReadPort",
     "ParamReadPort",
+    "ReadBurstPort",
     "UnitPort",
     "WidePort",
+    "WriteBurstPort",
     "WriteItem",
     "WritePort",
     "operation_layout",
@@ -149,10 +152,56 @@ class BurstPort(wiring.Signature):
         beat = unsigned(8 * config.bus_bytes)
         super().__init__(
             {
-                "cmd": Out(
-                    stream.Signature(data.StructLayout({"addr": 32, "len": 8, "write": 1}))
-                ),
+                "cmd": Out(stream.Signature(data.StructLayout({"addr": 32, "len": 8, "write": 1}))),
                 "wdata": Out(stream.Signature(beat)),
                 "rdata": In(stream.Signature(beat)),
+            }
+        )
+
+
+class BurstCommand(data.StructLayout):
+    """``addr``: byte address, a multiple of ``bus_bytes``; ``len``: beats minus one, below
+    :data:`BURST_MAX`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"addr": 32, "len": 8})
+
+
+class ReadBurstPort(wiring.Signature):
+    """Read bursts, between a client and the memory arbiter, seen from the client.
+
+    Members
+    -------
+    cmd: ``Out(stream)`` of :class:`BurstCommand`; several may be outstanding.
+    data: ``In``; one beat.
+    valid: ``In(1)``; a beat arrives, in the order of the commands. It cannot be held back: the
+        client must have room for every beat that it has asked for.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        super().__init__(
+            {
+                "cmd": Out(stream.Signature(BurstCommand())),
+                "data": In(8 * config.bus_bytes),
+                "valid": In(1),
+            }
+        )
+
+
+class WriteBurstPort(wiring.Signature):
+    """Write bursts, between a client and the memory arbiter, seen from the client.
+
+    Members
+    -------
+    cmd: ``Out(stream)`` of :class:`BurstCommand`.
+    data: ``Out(stream)`` of beats, in the order of the commands; ``len + 1`` for each.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        super().__init__(
+            {
+                "cmd": Out(stream.Signature(BurstCommand())),
+                "data": Out(stream.Signature(unsigned(8 * config.bus_bytes))),
             }
         )
