@@ -1,0 +1,84 @@
+"""Serial integer square root: one bit of the root per cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["SquareRoot"]
+
+
+class SquareRoot(wiring.Component):
+    """``floor(sqrt(x))``, digit by digit.
+
+    Parameters
+    ----------
+    width: bits of ``x``; even.
+    tag: shape of a value that passes through with each number.
+
+    Members
+    -------
+    i: ``In(stream)`` of ``{x: width, tag}``.
+    o: ``Out(stream)`` of ``{root: width // 2, tag}``.
+    """
+
+    def __init__(self, width: int, *, tag: ShapeLike = 0) -> None:
+        if width < 2 or width % 2:
+            raise ValueError(f"width must be even and positive, not {width!r}")
+        self._width = width
+        super().__init__(
+            {
+                "i": In(stream.Signature(data.StructLayout({"x": width, "tag": tag}))),
+                "o": Out(stream.Signature(data.StructLayout({"root": width // 2, "tag": tag}))),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the transfer at ``i`` to ``o.valid``."""
+        return self._width // 2 + 1
+
+    @property
+    def interval(self) -> int:
+        """Least number of cycles from one number to the next."""
+        return self.latency + 1
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        digits = self._width // 2
+        left = Signal(range(digits + 1))
+        x = Signal(self._width)
+        root = Signal(digits)
+        rest = Signal(digits + 1)  # x so far - root**2, at most 2*root
+        tag = Signal.like(self.i.payload.tag)
+        m.d.comb += [
+            self.i.ready.eq((left == 0) & ~self.o.valid),
+            self.o.payload.root.eq(root),
+            self.o.payload.tag.eq(tag),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [
+                x.eq(self.i.payload.x),
+                root.eq(0),
+                rest.eq(0),
+                tag.eq(self.i.payload.tag),
+                left.eq(digits),
+            ]
+        brought_down = Cat(x[-2:], rest)
+        difference = Signal(digits + 4)
+        m.d.comb += difference.eq(brought_down - Cat(Const(1, 2), root))
+        fits = ~difference[-1]
+        with m.If(left != 0):
+            m.d.sync += [
+                left.eq(left - 1),
+                x.eq(x << 2),
+                root.eq((root << 1) | fits),
+                rest.eq(brought_down),
+                self.o.valid.eq(left == 1),
+            ]
+            with m.If(fits):
+                m.d.sync += rest.eq(difference)
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m
