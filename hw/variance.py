@@ -1,0 +1,101 @@
+"""Serial variance: two long products by shift and add."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
+
+__all__ = ["EPS_BITS", "Variance"]
+
+EPS_BITS = 40
+"""Width of LayerNorm's ``eps``."""
+
+
+class Variance(wiring.Component):
+    """``n * squares - sum**2 + eps``, one bit of ``n`` and ``sum`` per cycle.
+
+    With ``sum`` and ``squares`` the sums of ``n`` int16 codes and of their squares it is
+    ``n**2`` times their variance, plus ``eps``; it is never negative.
+
+    Parameters
+    ----------
+    row_max: largest ``n``.
+
+    Members
+    -------
+    n: ``In``; number of elements of each row. Constant while rows are inside.
+    eps: ``In(40)``; likewise.
+    i: ``In(stream)`` of ``{sum: signed, squares}``.
+    o: ``Out(stream)`` of ``{d, sum: signed}``; ``sum`` as it came.
+    """
+
+    def __init__(self, *, row_max: int) -> None:
+        if row_max < 2:
+            raise ValueError(f"row_max must be at least 2, not {row_max!r}")
+        growth = ceil_log2(row_max)
+        sum_shape = signed(16 + growth)
+        self.i_layout = data.StructLayout({"sum": sum_shape, "squares": 31 + growth})
+        self.d_bits = max(30 + 2 * growth, EPS_BITS) + 1
+        self._digits = max(16 + growth, bits_for(row_max))
+        super().__init__(
+            {
+                "n": In(range(row_max + 1)),
+                "eps": In(EPS_BITS),
+                "i": In(stream.Signature(self.i_layout)),
+                "o": Out(stream.Signature(data.StructLayout({"d": self.d_bits, "sum": sum_shape}))),
+            }
+        )
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the transfer at ``i`` to ``o.valid``."""
+        return self._digits + 3
+
+    @property
+    def interval(self) -> int:
+        """Least number of cycles from one row to the next."""
+        return self.latency + 1
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        digits = self._digits
+        left = Signal(range(digits + 3))
+        total, squares = Signal.like(self.i.payload.sum), Signal.like(self.i.payload.squares)
+        magnitude = Signal(digits)
+        count_bits, sum_bits = Signal(digits), Signal(digits)
+        plus, minus = Signal(self.d_bits), Signal(self.d_bits)
+        m.d.comb += [
+            self.i.ready.eq((left == 0) & ~self.o.valid),
+            self.o.payload.d.eq(plus),
+            self.o.payload.sum.eq(total),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            arrived = self.i.payload
+            m.d.sync += [
+                total.eq(arrived.sum),
+                squares.eq(arrived.squares),
+                magnitude.eq(Mux(arrived.sum < 0, -arrived.sum, arrived.sum)),
+                sum_bits.eq(Mux(arrived.sum < 0, -arrived.sum, arrived.sum)),
+                count_bits.eq(self.n),
+                plus.eq(0),
+                minus.eq(0),
+                left.eq(digits + 2),
+            ]
+        with m.If(left > 2):
+            m.d.sync += [
+                plus.eq((plus << 1) + Mux(count_bits[-1], squares, 0)),
+                minus.eq((minus << 1) + Mux(sum_bits[-1], magnitude, 0)),
+                count_bits.eq(Cat(Const(0, 1), count_bits)),
+                sum_bits.eq(Cat(Const(0, 1), sum_bits)),
+            ]
+        with m.Elif(left == 2):
+            m.d.sync += plus.eq(plus - minus)
+        with m.Elif(left == 1):
+            m.d.sync += plus.eq(plus + self.eps)
+        with m.If(left != 0):
+            m.d.sync += [left.eq(left - 1), self.o.valid.eq(left == 1)]
+        with m.Elif(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        return m
