@@ -55,9 +55,7 @@ class InstructionFetch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         burst = min(self._beats, BURST_MAX)
-        m.submodules.fifo = fifo = SyncFIFOBuffered(
-            width=8 * INSTRUCTION_BYTES, depth=self._depth
-        )
+        m.submodules.fifo = fifo = SyncFIFOBuffered(width=8 * INSTRUCTION_BYTES, depth=self._depth)
 
         running = Signal()
         pc = Signal(32)

@@ -138,7 +138,9 @@ class CoreConfig:
 def preset_names() -> list[str]:
     """Names of the presets that come with the package."""
     folder = resources.files("intformer") / "presets"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        p.name.removesuffix(".toml") for p in folder.iterdir() if p.name.endswith(".toml")
+    )
 
 
 def load_config(source: str | Path | CoreConfig) -> CoreConfig:

@@ -71,9 +71,7 @@ def matmul(a: IntArray, b: IntArray) -> NDArray[np.int64]:
     ``a``: ``[..., M, K]`` int8 or uint8; ``b``: ``[..., N, K]`` int8. Result ``[..., M, N]``.
     """
     # float64 holds every sum exactly: |sum| < 2**53 for any K below 2**37.
-    product = np.asarray(a, dtype=np.float64) @ np.swapaxes(
-        np.asarray(b, dtype=np.float64), -1, -2
-    )
+    product = np.asarray(a, dtype=np.float64) @ np.swapaxes(np.asarray(b, dtype=np.float64), -1, -2)
     acc = product.astype(np.int64)
     _check_width(acc, ACC_BITS, "accumulator")
     return acc

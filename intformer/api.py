@@ -1,0 +1,104 @@
+"""The Python API: what the command line does, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intformer.config import CoreConfig, load_config
+from intformer.errors import UserError
+
+if TYPE_CHECKING:
+    from intformer.model import CompiledModel
+
+__all__ = ["compile", "load", "read_npz", "verilog"]
+
+Array = NDArray[Any]
+
+
+def compile(
+    model: Any,
+    example_inputs: tuple[Any, ...] | None = None,
+    *,
+    config: str | Path | CoreConfig = "16x16",
+    calibrate: str | Path | Mapping[str, Array] | None = None,
+    weights: str = "int8",
+) -> CompiledModel:
+    """Quantize a float model and map it onto a core.
+
+    Parameters
+    ----------
+    model:
+        A ``torch.export`` archive (path ending in ``.pt2``), ``"module.path:factory"`` (called
+        without arguments; returns the module and a tuple of example inputs), or a
+        ``torch.nn.Module`` together with ``example_inputs``.
+    config:
+        Preset name, TOML file, or :class:`~intformer.config.CoreConfig`.
+    calibrate:
+        Calibration samples: an ``.npz`` file or a mapping with one array per model input, samples
+        along the first axis. Without it, random normal data stands in, and the report says so.
+    weights:
+        ``"int8"`` (W8A8) or ``"int4"`` (W4A8): the codes of static weights.
+
+    Raises
+    ------
+    UnsupportedModel
+        The message lists every operation that cannot be mapped.
+    DoesNotFit
+        A memory of the core is too small; the message names it and the parameter to raise.
+    ConfigError, UserError
+        An argument, file or configuration is wrong.
+    """
+    from intformer.compiler.backend import build_program
+    from intformer.compiler.frontend import torch_export
+    from intformer.compiler.quantize import quantize
+    from intformer.model import CompiledModel
+
+    core = load_config(config)
+    if isinstance(calibrate, str | Path):
+        calibrate = read_npz(calibrate)
+    if weights not in ("int8", "int4"):
+        raise UserError(f"weights must be int8 or int4, not {weights!r}")
+    source = model if example_inputs is None else (model, example_inputs)
+    graph = quantize(torch_export.load(source), calibrate, weights=weights)
+    return CompiledModel(graph=graph, program=build_program(graph, core))
+
+
+def load(path: str | Path) -> CompiledModel:
+    """Load a compiled model; raises :class:`~intformer.errors.FormatError` if it is not one."""
+    from intformer.model import CompiledModel
+
+    return CompiledModel.load(path)
+
+
+def verilog(config: str | Path | CoreConfig, *, trace: bool = False) -> str:
+    """Verilog of a core, one self-contained text with the top module ``core``.
+
+    ``trace`` adds the ports that show scratchpad writes in simulation.
+    """
+    from intformer.hw.core import Core
+    from intformer.hw.verilog import emit
+
+    return emit(Core(load_config(config), trace=trace), name="core")
+
+
+def read_npz(path: str | Path) -> dict[str, Array]:
+    """Arrays of an ``.npz`` file (or of a ``.npy`` file, as one array); pickles are refused.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or is not NumPy data; the message names it.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {Path(path).stem: loaded}
+        with loaded as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # numpy raises many kinds for damaged files
+        raise UserError(f"cannot read arrays from {path}: {error}") from None

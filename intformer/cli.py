@@ -1,0 +1,260 @@
+"""The command line. Exit status: 0 all well, 1 a mismatch or a failed build, 2 the user's mistake."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from intformer.errors import IntformerError, UserError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    args = _parser().parse_args(argv)
+    try:
+        figures, ok = args.handler(args)
+        if args.json:
+            write_text(args.json, json.dumps(figures, indent=2, sort_keys=True) + "\n")
+    except UserError as error:
+        print(f"intformer: {error}", file=sys.stderr)
+        return 2
+    except IntformerError as error:
+        print(f"intformer: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("intformer: interrupted", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0 if ok else 1
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    _write(path, text.encode("utf-8"))
+
+
+def _write(path: str | Path, content: bytes) -> None:
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+            try:
+                file.write(content)
+                file.close()
+                os.chmod(file.name, 0o644)
+                os.replace(file.name, target)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from None
+
+
+class Progress:
+    """Lines of progress on standard error, with the time since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="intformer",
+        description="Transformers on open FPGAs, exact to the last bit.",
+        epilog="exit status: 0 all well, 1 a mismatch or a failed build, 2 the user's mistake",
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, handler: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
+        sub.set_defaults(handler=handler)
+        return sub
+
+    sub = command("compile", _compile, "quantize a model and map it onto a core")
+    sub.add_argument(
+        "model", metavar="MODEL", help="a .pt2 archive of torch.export, or module.path:factory"
+    )
+    sub.add_argument("-o", "--output", metavar="OUT", required=True, help="folder to write")
+    _config_option(sub)
+    sub.add_argument(
+        "--calibrate",
+        metavar="DATA.npz",
+        help="samples that set the scales: one array per model input, samples first",
+    )
+    sub.add_argument("--weights", choices=("int8", "int4"), default="int8")
+
+    sub = command("run", _run, "run a compiled model")
+    _model_arguments(sub)
+    sub.add_argument("--on", choices=("reference", "iss", "rtl"), default="reference")
+    sub.add_argument("-o", "--output", metavar="Y.npz", help="write the outputs")
+
+    sub = command("verify", _verify, "compare all levels, tensor by tensor")
+    _model_arguments(sub)
+    sub.add_argument(
+        "--on",
+        choices=("iss", "rtl"),
+        action="append",
+        help="levels to compare with the reference (default: all)",
+    )
+
+    sub = command("verilog", _verilog, "generate the Verilog of a core")
+    _config_option(sub)
+    sub.add_argument("-o", "--output", metavar="core.v", required=True)
+
+    sub = command("info", _info, "describe a compiled model or a configuration")
+    sub.add_argument("subject", metavar="OUT|CONFIG")
+    sub.add_argument("--steps", action="store_true", help="list every instruction")
+
+    sub = command("synth", _synth, "synthesize, place and route a core; print area and Fmax")
+    _config_option(sub)
+    sub.add_argument(
+        "--device", default="LFE5U-85F", choices=("LFE5U-25F", "LFE5U-45F", "LFE5U-85F")
+    )
+    sub.add_argument("--seed", type=int, default=1, help="placement seed")
+    sub.add_argument("--build", metavar="DIR", help="where to build (default: build/synth/CONFIG)")
+    sub.add_argument(
+        "--record", metavar="NAME", help="keep the figures in docs/results/NAME.{json,md}"
+    )
+    return parser
+
+
+def _config_option(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--config",
+        metavar="NAME|FILE.toml",
+        default="16x16",
+        help="preset or file (default: 16x16)",
+    )
+
+
+def _model_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", metavar="OUT", help="folder of a compiled model")
+    sub.add_argument(
+        "--input", metavar="X.npz", required=True, help="one array per model input, samples first"
+    )
+    sub.add_argument("--simulator", choices=("verilator", "icarus"), default="verilator")
+
+
+def _version() -> str:
+    from intformer import __version__
+
+    return f"intformer {__version__}"
+
+
+def _compile(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer import api
+    from intformer.report import describe_model, model_figures
+
+    model = api.compile(
+        args.model, config=args.config, calibrate=args.calibrate, weights=args.weights
+    )
+    model.save(args.output)
+    figures = model_figures(model)
+    print(describe_model(figures))
+    print(f"written: {args.output}")
+    return figures, True
+
+
+def _run(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer import api
+    from intformer.report import run_figures
+
+    model = api.load(args.model)
+    arrays = api.read_npz(args.input)
+    result = model.run(arrays, on=args.on, simulator=args.simulator, progress=Progress())
+    if args.output:
+        import io
+
+        buffer = io.BytesIO()
+        arrays_out = dict(result.outputs) | {f"{n}.codes": c for n, c in result.codes.items()}
+        np.savez(buffer, **arrays_out)  # type: ignore[arg-type]
+        _write(args.output, buffer.getvalue())
+    figures = run_figures(model, result, on=args.on)
+    for name, value in result.outputs.items():
+        print(f"{name}: {len(value)} samples of shape {value.shape[1:]}")
+        if not args.output:
+            with np.printoptions(precision=4, suppress=True, threshold=64):
+                print(value)
+    if result.cycles:
+        print(
+            f"cycles per run: {figures['cycles_per_run']:.0f}; "
+            f"share of the array's peak: {100 * figures['utilization']:.1f} %"
+        )
+    return figures, True
+
+
+def _verify(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer import api
+
+    model = api.load(args.model)
+    levels = tuple(dict.fromkeys(args.on or ("iss", "rtl")))
+    report = model.verify(
+        api.read_npz(args.input), levels=levels, simulator=args.simulator, progress=Progress()
+    )
+    print(report.text())
+    return report.figures(), report.ok
+
+
+def _verilog(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer import api
+
+    config = api.load_config(args.config)
+    text = api.verilog(config)
+    write_text(args.output, text)
+    print(f"{args.output}: module core, {text.count(chr(10))} lines")
+    return {"config": config.to_dict(), "lines": text.count("\n"), "file": args.output}, True
+
+
+def _info(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer import api, report
+
+    if Path(args.subject).is_dir():
+        model = api.load(args.subject)
+        figures = report.model_figures(model)
+        print(report.describe_model(figures))
+        if args.steps:
+            print(report.list_steps(model))
+        return figures, True
+    config = api.load_config(args.subject)
+    figures = report.config_figures(config)
+    print(report.describe_config(figures))
+    return figures, True
+
+
+def _synth(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer import api
+    from intformer.boards import ecp5
+
+    config = api.load_config(args.config)
+    build = Path(args.build or f"build/synth/{config.name}")
+    figures = ecp5.place_and_route(
+        config, device=args.device, seed=args.seed, build=build, progress=Progress()
+    )
+    print(ecp5.describe(figures))
+    if args.record:
+        from intformer.results import record
+
+        record(args.record, figures, ecp5.markdown(figures))
+    return figures, True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
