@@ -1,4 +1,7 @@
-"""The command line. Exit status: 0 all well, 1 a mismatch or a failed build, 2 the user's mistake."""
+"""The command line.
+
+Exit status: 0 all well, 1 a mismatch or a failed build, 2 the user's mistake.
+"""
 
 from __future__ import annotations
 

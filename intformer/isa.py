@@ -121,10 +121,11 @@ COUNTERS = (
 )
 """Performance counters, in the order of their addresses.
 
-Per unit: ``busy`` cycles with an instruction in the unit, ``wait`` cycles in which the unit is empty and the next
-instruction waits for tokens, ``stall`` cycles in which the unit holds an instruction but waits for
-a port, a FIFO or memory. ``array_rows`` counts activation words fed to the array (each is
-rows x cols MACs); ``read_beats`` and ``write_beats`` count beats of external memory."""
+Per unit: ``busy`` cycles with an instruction in the unit, ``wait`` cycles in which the unit is
+empty and the next instruction waits for tokens, ``stall`` cycles in which the unit holds an
+instruction but waits for a port, a FIFO or memory. ``array_rows`` counts activation words fed to
+the array (each is rows x cols MACs); ``read_beats`` and ``write_beats`` count beats of external
+memory."""
 
 HEADER = (
     Field("op", 4),
