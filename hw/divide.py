@@ -26,7 +26,7 @@ class Reciprocal(wiring.Component):
     o: ``Out(stream)`` of ``{q: bits + 1, tag}``.
     """
 
-    def __init__(self, width: int, *, bits: int, tag: ShapeLike = 0) -> None:
+    def __init__(self, width: int, *, bits: int, tag: ShapeLike) -> None:
         if width < 2:
             raise ValueError(f"width must be at least 2, not {width!r}")
         if bits < 1:

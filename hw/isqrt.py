@@ -23,7 +23,7 @@ class SquareRoot(wiring.Component):
     o: ``Out(stream)`` of ``{root: width // 2, tag}``.
     """
 
-    def __init__(self, width: int, *, tag: ShapeLike = 0) -> None:
+    def __init__(self, width: int, *, tag: ShapeLike) -> None:
         if width < 2 or width % 2:
             raise ValueError(f"width must be even and positive, not {width!r}")
         self._width = width

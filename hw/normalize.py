@@ -19,7 +19,7 @@ class Normalizer(wiring.Component):
     ----------
     width: bits of ``x``, a multiple of ``step``.
     step: bits per shift.
-    tag: shape of a value that passes through with each number.
+    tag: shape of a value that passes through with each number; ``None`` for none.
 
     Members
     -------
@@ -27,7 +27,7 @@ class Normalizer(wiring.Component):
     o: ``Out(stream)`` of ``{x: width, count, tag}``: ``i.x << (step * count)``.
     """
 
-    def __init__(self, width: int, *, step: int = 1, tag: ShapeLike = 0) -> None:
+    def __init__(self, width: int, *, step: int = 1, tag: ShapeLike | None = None) -> None:
         if step < 1 or width < 2 * step or width % step:
             raise ValueError(f"width must be a multiple of step ({step!r}), not {width!r}")
         shifts = [1]
@@ -35,10 +35,11 @@ class Normalizer(wiring.Component):
             shifts.append(2 * shifts[-1])
         self._step = step
         self._shifts = shifts[::-1]
-        self.o_layout = data.StructLayout({"x": width, "count": unsigned(len(shifts)), "tag": tag})
+        tags = {} if tag is None else {"tag": tag}
+        self.o_layout = data.StructLayout({"x": width, "count": unsigned(len(shifts)), **tags})
         super().__init__(
             {
-                "i": In(stream.Signature(data.StructLayout({"x": width, "tag": tag}))),
+                "i": In(stream.Signature(data.StructLayout({"x": width, **tags}))),
                 "o": Out(stream.Signature(self.o_layout)),
             }
         )
@@ -67,9 +68,10 @@ class Normalizer(wiring.Component):
             m.d.sync += [
                 o.x.eq(self.i.payload.x),
                 o.count.eq(0),
-                o.tag.eq(self.i.payload.tag),
                 left.eq(len(self._shifts)),
             ]
+            if "tag" in dict(self.o_layout):
+                m.d.sync += o.tag.eq(self.i.payload.tag)
         with m.If(left != 0):
             m.d.sync += [left.eq(left - 1), self.o.valid.eq(left == 1)]
         with m.Elif(self.o.ready):
