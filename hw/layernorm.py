@@ -97,6 +97,14 @@ class LayerNorm(wiring.Component):
         chain = (self._variance, self._normalizer, self._root, self._reciprocal)
         return sum(unit.latency for unit in chain)
 
+    def latency(self, n: int) -> int:
+        """Cycles from the first beat of a row of ``n`` elements to the last of its result.
+
+        For a row alone, without stalls from outside.
+        """
+        beats = row_beats(n, self._lanes)
+        return 29 + tree_latency(self._lanes) + self.serial_latency + 2 * (beats - 1)
+
     def row_cycles(self, n: int) -> int:
         """Cycles from one row of ``n`` elements to the next, without stalls from outside."""
         return max(row_beats(n, self._lanes), self.serial_cycles)

@@ -17,10 +17,13 @@ from intformer.hw.ports import (
     operation_layout,
 )
 from intformer.hw.row_access import RowReader, RowWriter, row_job_layout
+from intformer.hw.row_stream import row_beats
 from intformer.hw.softmax import Softmax
 from intformer.isa import Op
 
 __all__ = ["RowUnit"]
+
+_OVERHEAD = 7  # cycles from the instruction to the first beat, and from the last to ``done``
 
 
 class RowUnit(wiring.Component):
@@ -61,6 +64,18 @@ class RowUnit(wiring.Component):
                 "exp_data": softmax_ports["exp_data"],
             }
         )
+
+    def instruction_cycles(self, op: Op, *, rows: int, n: int, masked: bool = False) -> int:
+        """Cycles from the transfer of an instruction to its ``done``, if no port stalls.
+
+        The next instruction can be taken one cycle later. ``masked``: SOFTMAX with ``mask_en``,
+        which reads for two cycles per beat.
+        """
+        part = self._softmax if op == Op.SOFTMAX else self._layernorm
+        beats = row_beats(n, self._config.lanes)
+        mask_beats = beats if masked else 0
+        period = max(part.row_cycles(n), beats + mask_beats)
+        return _OVERHEAD + part.latency(n) + mask_beats + (rows - 1) * period
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 RECIPROCAL_FIELD = 18
-"""Bits that hold a reciprocal ``2**17 < r <= 2**18``: read as signed they are ``r - 2**18``."""
+"""Bits that hold a reciprocal ``2**17 <= r <= 2**18``: read as signed they are ``r - 2**18``."""
 
 _PART = 17
 """Magnitude bits of a multiplier operand: with its sign it fits an 18-bit hardware multiplier."""
@@ -110,7 +110,7 @@ class SplitProduct(wiring.Component):
 
 
 class ReciprocalProduct(wiring.Component):
-    """``a * r`` for a reciprocal ``2**17 < r <= 2**18`` given as :data:`RECIPROCAL_FIELD` bits.
+    """``a * r`` for a reciprocal ``2**17 <= r <= 2**18`` given as :data:`RECIPROCAL_FIELD` bits.
 
     Parameters
     ----------

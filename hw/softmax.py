@@ -88,6 +88,15 @@ class Softmax(wiring.Component):
         """Least cycles from one row to the next, whatever their length."""
         return self._reciprocal.interval
 
+    def latency(self, n: int) -> int:
+        """Cycles from the first beat of a row of ``n`` elements to the last of its result.
+
+        For a row alone, without stalls from outside.
+        """
+        serial = self._normalizer.latency + self._reciprocal.latency
+        beats = row_beats(n, self._lanes)
+        return 24 + 2 * tree_latency(self._lanes) + serial + 3 * (beats - 1)
+
     def row_cycles(self, n: int) -> int:
         """Cycles from one row of ``n`` elements to the next, without stalls from outside."""
         return max(row_beats(n, self._lanes), self.serial_cycles)
