@@ -1,4 +1,4 @@
-"""The column FIFO between FETCH and the array, and how FETCH and the array move along it."""
+"""The column FIFO between FETCH and the array, and how tiles pass into the array."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from intformer.config import CoreConfig
 from intformer.isa import Instruction
 from intformer.sim.events import Condition, Process, Scheduler
 from intformer.sim.machine import Array, SimulationError
-from intformer.sim.memory_port import FETCH, MemoryPort
-from intformer.sim.timing import BURST_MAX, StepTiming, TimingParameters
-from intformer.sim.units_array import column_beats
+from intformer.sim.timing import StepTiming, TimingParameters
 
-__all__ = ["ArrayTiming", "ColumnFifo", "fetch_act", "fetch_stream"]
+__all__ = ["ArrayTiming", "ColumnFifo"]
 
 
 class ColumnFifo:
@@ -112,7 +110,8 @@ class ArrayTiming:
 
     def feed(self, ins: Instruction, step: StepTiming) -> Process:
         """Feed every tile of a MATMUL; returns once the last word has entered the array."""
-        yield self._timing.matmul_start
+        if self._scheduler.now > self.reading_until:  # else the command was taken before
+            yield self._timing.matmul_start
         for _ in range(ins["k_tiles"]):
             yield max(0, self._next_feed - self._scheduler.now)
             asked = self._scheduler.now
@@ -129,66 +128,3 @@ class ArrayTiming:
         # The next instruction's words follow directly.
         self._next_feed = self.reading_until
         yield max(0, self.reading_until - self._scheduler.now)
-
-
-def fetch_stream(
-    scheduler: Scheduler,
-    config: CoreConfig,
-    timing: TimingParameters,
-    ins: Instruction,
-    step: StepTiming,
-    fifo: ColumnFifo,
-    port: MemoryPort,
-) -> Process:
-    """Ask for all bursts of a FETCH_STREAM, each when the FIFO has room for its columns."""
-    per_column = column_beats(config, int4=bool(ins["int4"]))
-    total, asked, columns = ins["columns"] * per_column, 0, 0
-    yield timing.fetch_latency
-    while asked < total:
-        beats = min(BURST_MAX, total - asked, fifo.capacity * per_column)
-        complete = (asked + beats) // per_column - columns  # columns that this burst completes
-        began = -(-(asked + beats) // per_column) - -(-asked // per_column)
-        begin = scheduler.now
-        while fifo.room < began:
-            yield fifo.changed
-        step.stall += scheduler.now - begin
-        fifo.asked += began
-        first = (columns + 1) * per_column - asked  # beats until the first column completes
-        delays = [timing.memory_latency + first + i * per_column for i in range(complete)]
-        turn = Condition(scheduler)
-
-        def granted(delays: list[int] = delays, turn: Condition = turn) -> None:
-            for delay in delays:
-                scheduler.after(delay, fifo.arrive)
-            turn.notify()
-
-        port.request(FETCH, beats, granted)
-        begin = scheduler.now
-        yield turn
-        step.stall += scheduler.now - begin
-        asked += beats
-        columns += complete
-
-
-def fetch_act(
-    scheduler: Scheduler,
-    config: CoreConfig,
-    timing: TimingParameters,
-    ins: Instruction,
-    step: StepTiming,
-    fifo: ColumnFifo,
-    array: ArrayTiming,
-) -> Process:
-    """Read the columns of a FETCH_ACT, one per cycle that MATMUL leaves the port free."""
-    yield timing.fetch_latency
-    for _ in range(ins["n_tiles"] * ins["k_tiles"] * config.cols):
-        begin = scheduler.now
-        while fifo.room < 1 or array.reading_until > scheduler.now:
-            if fifo.room < 1:
-                yield fifo.changed
-            else:
-                yield array.reading_until - scheduler.now
-        step.stall += scheduler.now - begin
-        fifo.asked += 1
-        scheduler.after(timing.fetch_act_latency, fifo.arrive)
-        yield 1

@@ -26,8 +26,9 @@ from intformer.isa import (
 )
 from intformer.program import Program, RunResult
 from intformer.sim import units_array, units_dma, units_move, units_post, units_row
-from intformer.sim.columns import ArrayTiming, ColumnFifo, fetch_act, fetch_stream
+from intformer.sim.columns import ArrayTiming, ColumnFifo
 from intformer.sim.events import Condition, Process, Scheduler
+from intformer.sim.fetch_timing import FetchTiming
 from intformer.sim.machine import Array, Machine, SimulationError, Write
 from intformer.sim.memory_port import DMA, SEQUENCER, MemoryPort, stream_bursts
 from intformer.sim.timing import StepTiming, TimingParameters, duration
@@ -125,13 +126,22 @@ class _Run:
         self.port = MemoryPort(self.scheduler, self.timing)
         self.fifo = ColumnFifo(self.scheduler, capacity=self.timing.fifo_tiles * self.config.cols)
         self.array = ArrayTiming(self.scheduler, self.config, self.timing, self.fifo)
+        self.fetch = FetchTiming(
+            self.scheduler,
+            self.config,
+            self.timing,
+            fifo=self.fifo,
+            port=self.port,
+            array=self.array,
+        )
         self.gates = {
             unit: _Gate(self.scheduler, unit, depth=self.config.queue_depth) for unit in Unit
         }
         self.timeline: list[StepTiming] = []
         self.completed = Condition(self.scheduler)
         self.cycles: int | None = None
-        for process in (self.port.run(), self.array.load(), self._sequencer()):
+        own = (self.port.run(), self.array.load(), self.fetch.read(), self.fetch.make())
+        for process in (*own, self._sequencer()):
             self.scheduler.resume(process)
         for unit in Unit:
             self.scheduler.resume(self._unit(self.gates[unit]))
@@ -197,7 +207,7 @@ class _Run:
 
                 def granted(turn: Condition = turn, last: bool = part + burst == beats) -> None:
                     if last:
-                        delay = self.timing.memory_latency + burst
+                        delay = self.timing.read_latency + burst
                         self.scheduler.after(delay, arrive)
                     turn.notify()
 
@@ -255,7 +265,10 @@ class _Run:
             while gate.missing():
                 yield gate.changed
             step.wait = self.scheduler.now - begin
-            while gate.in_flight >= self.timing.in_flight:
+            limit = self.timing.in_flight
+            if gate.unit == Unit.FETCH:
+                limit = self.timing.fetch_in_flight
+            while gate.in_flight >= limit:
                 yield gate.changed
             for unit in Unit:
                 gate.tokens[unit] -= ins.pop >> unit & 1
@@ -280,27 +293,12 @@ class _Run:
             self._complete(gate, ins, step, writes)
 
     def _fetch(self, gate: _Gate, ins: Instruction, step: StepTiming) -> Process:
-        columns = self._guard(step, lambda: units_array.fetch_columns(self.machine, ins))
-        self.fifo.supply(step.index, columns)
-        if ins.op == Op.FETCH_STREAM:
-            yield from fetch_stream(
-                self.scheduler, self.config, self.timing, ins, step, self.fifo, self.port
-            )
-        else:
-            yield from fetch_act(
-                self.scheduler, self.config, self.timing, ins, step, self.fifo, self.array
-            )
-        self._complete_when_arrived(gate, ins, step, self.fifo.asked)
+        def begin() -> None:
+            columns = self._guard(step, lambda: units_array.fetch_columns(self.machine, ins))
+            self.fifo.supply(step.index, columns)
 
-    def _complete_when_arrived(
-        self, gate: _Gate, ins: Instruction, step: StepTiming, columns: int
-    ) -> None:
-        def wait() -> Process:
-            while self.fifo.arrived < columns:
-                yield self.fifo.changed
-            self._complete(gate, ins, step, [])
-
-        self.scheduler.resume(wait())
+        self.fetch.accept(ins, step, begin=begin, done=lambda: self._complete(gate, ins, step, []))
+        yield 1
 
     def _matmul(self, gate: _Gate, ins: Instruction, step: StepTiming) -> Process:
         words = self._guard(step, lambda: units_array.activations(self.machine, ins))
@@ -313,7 +311,7 @@ class _Run:
             return writes
 
         writes = self._guard(step, product)
-        latency = self.config.rows + self.config.cols + self.timing.matmul_latency
+        latency = self.config.rows + self.config.cols + self.timing.matmul_latency - 1
         self.scheduler.after(latency, lambda: self._complete(gate, ins, step, writes))
 
     def _dma(self, ins: Instruction, step: StepTiming) -> Process:

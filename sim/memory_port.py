@@ -76,7 +76,7 @@ def stream_bursts(
         port.request(priority, burst, turn.notify, write=write)
         yield turn
         step.stall += scheduler.now - begin
-        first = scheduler.now + timing.memory_latency * (not write)
+        first = scheduler.now + timing.read_latency * (not write)
         end = max(end + burst * beat_cycles, first + burst)
         drained.append(end)
         beats -= burst

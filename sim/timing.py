@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from intformer.config import CoreConfig
+from intformer.hw.accumulator import ACCUMULATE_SPACING
+from intformer.hw.row import RowUnit
 from intformer.isa import Instruction, Mem, Op
 
 __all__ = ["BURST_MAX", "StepTiming", "TimingParameters", "duration"]
@@ -24,7 +26,8 @@ class TimingParameters:
 
     Attributes
     ----------
-    memory_latency: from a granted read command to its first beat.
+    memory_latency: from external memory's taking a read command to its first beat.
+    port_latency: registers on the way to external memory and back.
     burst_overhead: cycles of the port lost per burst.
     start_latency: from ``start`` to the first instruction fetch.
     fetch_depth: instructions kept ahead by the sequencer.
@@ -33,20 +36,20 @@ class TimingParameters:
     in_flight: instructions that a unit may hold.
     end_latency: from the last completion to ``done``.
     fifo_tiles: depth of the column FIFO, in tiles.
+    fetch_beats: beats that FETCH has under way or stored.
+    fetch_in_flight: instructions that FETCH holds.
     fetch_latency: from a FETCH's command to its first request.
-    fetch_act_latency: from the read of a column to its entry in the FIFO.
-    matmul_start: from a MATMUL's command to its first word.
+    fetch_column_latency: from the last beat or the read of a column to its place in the FIFO.
+    matmul_start: from a MATMUL's command to its first word, if the unit was idle.
     matmul_hazard: least period of tiles that accumulate into the same rows.
-    matmul_latency: from the last word fed to ``done``, beyond ``rows + cols``.
+    matmul_latency: from the last word asked for to ``done``, beyond ``rows + cols``.
     post_latency, move_latency, dma_latency: pipelines' depth, command to ``done``.
-    softmax_latency, softmax_serial: pipeline depth; reciprocal's cycles per row.
-    norm_latency, norm_serial: the same for LayerNorm.
-    row_gap: cycles between rows of one stage.
-    gather_latency: from an id's read to the request of its row.
+    gather_latency: per row of a GATHER, beside its beats.
     dma_outstanding: bursts that DMA may have under way.
     """
 
     memory_latency: int = 8
+    port_latency: int = 3
     burst_overhead: int = 0
     start_latency: int = 2
     fetch_depth: int = 4
@@ -55,29 +58,31 @@ class TimingParameters:
     in_flight: int = 8
     end_latency: int = 2
     fifo_tiles: int = 2
+    fetch_beats: int = 64
+    fetch_in_flight: int = 3
     fetch_latency: int = 2
-    fetch_act_latency: int = 3
-    matmul_start: int = 4
-    matmul_hazard: int = 6
-    matmul_latency: int = 5
+    fetch_column_latency: int = 3
+    matmul_start: int = 2
+    matmul_hazard: int = ACCUMULATE_SPACING
+    matmul_latency: int = 4
     post_latency: int = 12
-    move_latency: int = 6
+    move_latency: int = 7
     dma_latency: int = 4
-    softmax_latency: int = 20
-    softmax_serial: int = 40
-    norm_latency: int = 24
-    norm_serial: int = 120
-    row_gap: int = 1
     gather_latency: int = 4
     dma_outstanding: int = 4
+
+    @property
+    def read_latency(self) -> int:
+        """From the grant of a read to its first beat at the client."""
+        return self.memory_latency + self.port_latency
 
 
 def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> int:
     """Cycles from command to ``done`` of a POST, ROW or MOVE instruction, ports free.
 
     POST: ``rows * groups * reads + post_latency``, two reads where source and residual both
-    lie in ``act``. ROW: the first row passes every stage, further rows follow at the period of
-    the slowest stage. MOVE: one element per cycle.
+    lie in ``act``. ROW: :meth:`intformer.hw.row.RowUnit.instruction_cycles`. MOVE: one element
+    per cycle.
     """
     if ins.op in (Op.POST_ACC, Op.POST_MEM):
         shared = ins.op == Op.POST_MEM and ins["res_en"]
@@ -85,14 +90,9 @@ def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> 
         return ins["rows"] * ins["groups"] * reads + timing.post_latency
     if ins.op == Op.MOVE:
         return ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency
-    groups = -(-ins["n"] // config.lanes)
-    reading = groups * (2 if ins["mask_en"] else 1)
-    softmax = ins.op == Op.SOFTMAX
-    serial = timing.softmax_serial if softmax else timing.norm_serial
-    depth = timing.softmax_latency if softmax else timing.norm_latency
-    passes = reading + (2 if softmax else 1) * groups
-    period = max(reading + timing.row_gap, serial)
-    return passes + serial + depth + (ins["rows"] - 1) * period
+    return RowUnit(config).instruction_cycles(
+        ins.op, rows=ins["rows"], n=ins["n"], masked=bool(ins["mask_en"])
+    )
 
 
 @dataclass
