@@ -16,9 +16,9 @@ class RowAddress(wiring.Component):
 
     Members
     -------
-    load: ``In(1)``; go to the first group of the row at word ``base``.
-    base: ``In(18)``.
-    stride: ``In(12)``; constant between two loads, like ``by_word``.
+    load: ``In(1)``; go to the first group of the row: lane group ``base_sub`` of word ``base``.
+    base: ``In(18)``, base_sub: ``In(4)``.
+    stride: ``In(12)``; constant between two loads, like ``base_sub`` and ``by_word``.
     by_word: ``In(1)``; a lane group fills its word (the wide scratchpad).
     step: ``In(1)``; go to the next group; with ``last``, to the first group of the next row.
     last: ``In(1)``.
@@ -31,6 +31,7 @@ class RowAddress(wiring.Component):
             {
                 "load": In(1),
                 "base": In(18),
+                "base_sub": In(4),
                 "stride": In(12),
                 "by_word": In(1),
                 "step": In(1),
@@ -44,10 +45,10 @@ class RowAddress(wiring.Component):
         m = Module()
         row = Signal(18)
         with m.If(self.load):
-            m.d.sync += [row.eq(self.base), self.word.eq(self.base), self.sub.eq(0)]
+            m.d.sync += [row.eq(self.base), self.word.eq(self.base), self.sub.eq(self.base_sub)]
         with m.Elif(self.step & self.last):
             following = (row + self.stride)[:18]
-            m.d.sync += [row.eq(following), self.word.eq(following), self.sub.eq(0)]
+            m.d.sync += [row.eq(following), self.word.eq(following), self.sub.eq(self.base_sub)]
         with m.Elif(self.step):
             with m.If(self.by_word | (self.sub == self._groups - 1)):
                 m.d.sync += [self.word.eq(self.word + 1), self.sub.eq(0)]

@@ -16,18 +16,28 @@ from numpy.typing import NDArray
 
 from intformer.compiler.integer_graph import IntGraph, execute
 from intformer.errors import UserError
-from intformer.program import RunResult
+from intformer.program import RunResult, WriteLog
 from intformer.reference import LIMITS
 
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
 
-__all__ = ["LEVELS", "RunOutput", "bind_arrays", "encode_inputs", "run_levels", "run_model"]
+__all__ = [
+    "LEVELS",
+    "RunOutput",
+    "bind_arrays",
+    "collect_output",
+    "encode_inputs",
+    "run_levels",
+    "run_model",
+]
 
 LEVELS = ("reference", "iss", "rtl")
 """Where a compiled model can run, from definition to hardware."""
 
 Array = NDArray[Any]
+_NOTHING = np.zeros(0, np.int64)
+_EMPTY_LOG = WriteLog(_NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 Progress = Callable[[str], None]
 
 
@@ -157,24 +167,29 @@ def run_model(
     graph = model.graph
     bound = bind_arrays(graph, arrays)
     runs = encode_inputs(graph, bound)
-    results: list[RunResult] = []
     if on == "reference":
-        per_run = [execute(graph, codes) for codes in runs]
+        results = [RunResult(execute(graph, codes), _EMPTY_LOG, 0) for codes in runs]
     else:
         results = run_levels(model, runs, on, simulator=simulator, progress=progress)
-        per_run = [result.outputs for result in results]
-    count = len(next(iter(bound.values())))
+    output = collect_output(graph, results, len(next(iter(bound.values()))))
+    if on == "reference":
+        output.cycles = []
+    return output
+
+
+def collect_output(graph: IntGraph, results: list[RunResult], count: int) -> RunOutput:
+    """Join the results of runs: outputs of the first ``count`` samples, cycles, summed counters."""
     codes = {
-        name: np.concatenate([values[name] for values in per_run])[:count] for name in graph.outputs
+        name: np.concatenate([result.outputs[name] for result in results])[:count]
+        for name in graph.outputs
     }
-    outputs = {
-        name: (
-            graph.tensors[name].scale * (value.astype(np.float64) - graph.tensors[name].zero_point)
-        ).astype(np.float32)
-        for name, value in codes.items()
-    }
+    outputs = {}
+    for name, value in codes.items():
+        tensor = graph.tensors[name]
+        real = tensor.scale * (value.astype(np.float64) - tensor.zero_point)
+        outputs[name] = real.astype(np.float32)
     counters: dict[str, int] = {}
     for result in results:
-        for key, value in result.counters.items():
-            counters[key] = counters.get(key, 0) + value
+        for key, amount in result.counters.items():
+            counters[key] = counters.get(key, 0) + amount
     return RunOutput(outputs, codes, [result.cycles for result in results], counters)
