@@ -102,8 +102,9 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
         if bench.simulator == "verilator":
             arguments += ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
         log = folder / "build.log"
-        runtime = _Runtime(bench)
-        runtime.restore(folder)
+        runtime = _Runtime(bench) if bench.simulator == "verilator" else None
+        if runtime:
+            runtime.restore(folder)
         with simulators.environment(optimize=bench.optimize):
             try:
                 get_runner(bench.simulator).build(
@@ -123,7 +124,8 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
                     f"{bench.simulator} cannot build {bench.toplevel} in {folder}: {error}\n"
                     f"{tail(log)}"
                 ) from None
-        runtime.keep(folder)
+        if runtime:
+            runtime.keep(folder)
         stamp.write_text(digest)
     return folder
 
