@@ -123,7 +123,7 @@ def test_failures_are_explained(mode: int, message: str) -> None:
 def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="memory_latency must be at least 1, not 0"):
         RtlSimulator(CONFIG, memory_latency=0)
-    with pytest.raises(ValueError, match="stall must be from 0 to 0.99, not 1"):
+    with pytest.raises(ValueError, match=r"stall must be from 0 to 0\.99, not 1"):
         RtlSimulator(CONFIG, stall=1)
     with pytest.raises(ValueError, match="program is for configuration 'tiny'"):
         RtlSimulator(load_config("8x8")).run(program(toy_core.NORMAL), samples(1))

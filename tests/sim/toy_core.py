@@ -77,12 +77,11 @@ class ToyCore(wiring.Component):
                     m.next = "ASK_PROGRAM"
             with m.State("ASK_PROGRAM"):
                 ask(self.entry, 3, 0, "PROGRAM")
-            with m.State("PROGRAM"):
-                with m.If(self.mem.rdata.valid):
-                    m.d.sync += [Cat(words).eq(Cat(*words[1:], self.mem.rdata.payload))]
-                    m.d.sync += index.eq(index + 1)
-                    with m.If(index == 3):
-                        m.next = "ASK_READ"
+            with m.State("PROGRAM"), m.If(self.mem.rdata.valid):
+                m.d.sync += [Cat(words).eq(Cat(*words[1:], self.mem.rdata.payload))]
+                m.d.sync += index.eq(index + 1)
+                with m.If(index == 3):
+                    m.next = "ASK_READ"
             with m.State("ASK_READ"):
                 with m.If(mode == HANG):
                     m.next = "HANG"
