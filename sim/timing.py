@@ -65,7 +65,7 @@ class TimingParameters:
     matmul_start: int = 2
     matmul_hazard: int = ACCUMULATE_SPACING
     matmul_latency: int = 4
-    post_latency: int = 12
+    post_latency: int = 23
     move_latency: int = 7
     dma_latency: int = 4
     gather_latency: int = 4

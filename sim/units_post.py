@@ -53,13 +53,14 @@ def _parameters(machine: Machine, ins: Instruction, n: int) -> tuple[Array, Arra
 def _source(machine: Machine, ins: Instruction, n: int) -> Array:
     if ins.op == Op.POST_MEM:
         return machine.read_codes(ins["src_mem"], _row_index(machine, ins, "src", n))
-    cols, lanes = machine.config.cols, machine.config.lanes
-    if ins["src_sub"] * lanes + n > cols:
+    cols = machine.config.cols
+    if ins["src_sub"] or n > cols:
         raise SimulationError(
-            f"POST_ACC of {n} channels from group {ins['src_sub']} exceeds {cols} columns"
+            f"POST_ACC must read at most {cols} channels from group 0, not {n} from group "
+            f"{ins['src_sub']}"
         )
     row = ins["src"] + np.arange(ins["rows"])[:, None]
-    return machine.read("acc", row * cols + ins["src_sub"] * lanes + np.arange(n)).astype(np.int64)
+    return machine.read("acc", row * cols + np.arange(n)).astype(np.int64)
 
 
 def _row_index(machine: Machine, ins: Instruction, operand: str, n: int) -> Array:

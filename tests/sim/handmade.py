@@ -34,10 +34,10 @@ def program(
     steps = [Step(ins, ins.op.name.lower(), tensor) for ins, tensor in instructions]
     steps.append(Step(Instruction(Op.END, {}), "end"))
     code = b"".join(step.instruction.encode() for step in steps)
-    memory = np.zeros(ENTRY + len(code), np.uint8)
+    prefetched = 8 * INSTRUCTION_BYTES  # past END, by the sequencer
+    memory = np.zeros(ENTRY + len(code) + prefetched, np.uint8)
     for address, data in {**image, ENTRY: code}.items():
         memory[address : address + len(data)] = np.frombuffer(data, np.uint8)
-    assert len(code) % INSTRUCTION_BYTES == 0
     return Program(
         config=config,
         steps=steps,
