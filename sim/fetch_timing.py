@@ -70,9 +70,8 @@ class FetchTiming:
                 while self._asked + beats - self._used > self._timing.fetch_beats:
                     yield self._changed
                 self._asked += beats
-                turn = Condition(self._scheduler)
-                self._port.request(FETCH, beats, lambda b=beats, t=turn: self._grant(b, t))
-                yield turn
+                self._port.request(FETCH, beats, lambda b=beats: self._grant(b))
+                yield 1
                 left -= beats
 
     def make(self) -> Process:
@@ -92,11 +91,10 @@ class FetchTiming:
                     yield from self._column_of_act(step)
             self._scheduler.after(self._timing.fetch_column_latency, done)
 
-    def _grant(self, beats: int, turn: Condition) -> None:
+    def _grant(self, beats: int) -> None:
         self._granted += beats
         last = self._scheduler.now + self._timing.read_latency + beats - 1
         self._arrivals.append((self._granted, last))
-        turn.notify()
         self._changed.notify()
 
     def _column_of_beats(self, beats: int, step: StepTiming) -> Process:

@@ -30,7 +30,7 @@ from intformer.sim.columns import ArrayTiming, ColumnFifo
 from intformer.sim.events import Condition, Process, Scheduler
 from intformer.sim.fetch_timing import FetchTiming
 from intformer.sim.machine import Array, Machine, SimulationError, Write
-from intformer.sim.memory_port import DMA, SEQUENCER, MemoryPort, stream_bursts
+from intformer.sim.memory_port import SEQUENCER, MemoryPort, stream_bursts
 from intformer.sim.timing import StepTiming, TimingParameters, duration
 
 __all__ = ["Iss", "IssResult", "SimulationError"]
@@ -203,20 +203,18 @@ class _Run:
             while asked - self.dispatched >= self.timing.fetch_depth:
                 yield changed
             for part in range(0, beats, burst):
-                turn = Condition(self.scheduler)
 
-                def granted(turn: Condition = turn, last: bool = part + burst == beats) -> None:
+                def granted(last: bool = part + burst == beats) -> None:
                     if last:
                         delay = self.timing.read_latency + burst
                         self.scheduler.after(delay, arrive)
-                    turn.notify()
 
                 def arrive() -> None:
                     ready.append(0)
                     changed.notify()
 
                 self.port.request(SEQUENCER, burst, granted)
-                yield turn
+                yield 2
             asked += 1
 
     def _sequencer(self) -> Process:
@@ -315,7 +313,8 @@ class _Run:
         self.scheduler.after(latency, lambda: self._complete(gate, ins, step, writes))
 
     def _dma(self, ins: Instruction, step: StepTiming) -> Process:
-        yield self.timing.dma_latency
+        storing = ins.op == Op.STORE
+        yield self.timing.store_latency if storing else self.timing.load_latency
         lanes = self.config.lanes
         if ins.op == Op.GATHER:
             size = ins["row_groups"] * lanes * (1 + ins["mem"])
@@ -333,7 +332,6 @@ class _Run:
             self.port,
             self.timing,
             step,
-            priority=DMA,
             beats=-(-size // self.config.bus_bytes),
             beat_cycles=max(1, self.config.bus_bytes // group),
             write=ins.op == Op.STORE,

@@ -28,6 +28,7 @@ class TimingParameters:
     ----------
     memory_latency: from external memory's taking a read command to its first beat.
     port_latency: registers on the way to external memory and back.
+    memory_outstanding: commands that memory holds.
     burst_overhead: cycles of the port lost per burst.
     start_latency: from ``start`` to the first instruction fetch.
     fetch_depth: instructions kept ahead by the sequencer.
@@ -43,7 +44,7 @@ class TimingParameters:
     matmul_start: from a MATMUL's command to its first word, if the unit was idle.
     matmul_hazard: least period of tiles that accumulate into the same rows.
     matmul_latency: from the last word asked for to ``done``, beyond ``rows + cols``.
-    post_latency, move_latency, dma_latency: pipelines' depth, command to ``done``.
+    post_latency, move_latency, load_latency, store_latency: pipelines' depth, command to ``done``.
     gather_latency: per row of a GATHER, beside its beats.
     dma_outstanding: bursts that DMA may have under way.
     """
@@ -51,6 +52,7 @@ class TimingParameters:
     memory_latency: int = 8
     port_latency: int = 3
     burst_overhead: int = 0
+    memory_outstanding: int = 8
     start_latency: int = 2
     fetch_depth: int = 4
     queue_latency: int = 2
@@ -65,9 +67,10 @@ class TimingParameters:
     matmul_start: int = 2
     matmul_hazard: int = ACCUMULATE_SPACING
     matmul_latency: int = 4
-    post_latency: int = 23
+    post_latency: int = 24
     move_latency: int = 7
-    dma_latency: int = 4
+    load_latency: int = 11
+    store_latency: int = 8
     gather_latency: int = 4
     dma_outstanding: int = 4
 
