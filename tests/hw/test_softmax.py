@@ -29,7 +29,7 @@ CORNER_ROWS = (
 
 def exp_table() -> np.ndarray:
     """Entries of a fast decay: from the largest to several zeros."""
-    return np.floor((2**reference.EXP_BITS - 1) * np.exp(-np.arange(256) / 12)).astype(np.int64)
+    return np.floor((2**reference.EXP_BITS - 1) * np.exp(-np.arange(256) / 6)).astype(np.int64)
 
 
 def random_row(n: int, *, rng: random.Random) -> tuple[list[int], list[bool]]:
