@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
 from intformer.hw.ports import BODY_BITS, BURST_MAX, ReadBurstPort, UnitPort
-from intformer.isa import INSTRUCTION_BYTES, TOKEN_MAX, Op, Unit
+from intformer.isa import INSTRUCTION_BYTES, PREFETCH, TOKEN_MAX, Op, Unit
 
 __all__ = ["InstructionFetch", "Sequencer", "UnitGate"]
 
@@ -37,7 +37,7 @@ class InstructionFetch(wiring.Component):
     idle: ``Out(1)``; nothing is under way and nothing is kept.
     """
 
-    def __init__(self, config: CoreConfig, *, depth: int = 4) -> None:
+    def __init__(self, config: CoreConfig, *, depth: int = PREFETCH) -> None:
         self._beat_bits = 8 * config.bus_bytes
         self._beats = INSTRUCTION_BYTES // config.bus_bytes
         self._depth = depth

@@ -28,6 +28,7 @@ __all__ = [
     "HEADER_BITS",
     "INSTRUCTION_BYTES",
     "OPERATIONS",
+    "PREFETCH",
     "TOKEN_MAX",
     "Field",
     "Instruction",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 INSTRUCTION_BYTES = 32
+PREFETCH = 4
+"""Instructions that the sequencer reads ahead: it may read that many past END."""
 HEADER_BITS = 24
 TOKEN_MAX = 255
 """Largest value of a token counter; the compiler keeps every program below it."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from intformer.config import CoreConfig
 from intformer.errors import IntformerError
 from intformer.hw import verilog
-from intformer.isa import COUNTERS, Unit
+from intformer.isa import COUNTERS, INSTRUCTION_BYTES, PREFETCH, Unit
 from intformer.program import ExternalTensor, Program, RunResult
 from intformer.sim.builds import Bench, build
 from intformer.sim.runner import run_module
@@ -197,7 +197,8 @@ class RtlSimulator:
     ) -> None:
         """The files that ``core_tb.sv`` reads."""
         bus = self.config.bus_bytes
-        beats = math.ceil(max(program.memory_bytes, len(program.image)) / bus)
+        used = max(program.memory_bytes, len(program.image))
+        beats = math.ceil((used + PREFETCH * INSTRUCTION_BYTES) / bus)
         image = np.zeros(beats * bus, dtype=np.uint8)
         image[: len(program.image)] = program.image
         image.tofile(run_dir / "image.bin")
