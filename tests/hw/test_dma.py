@@ -178,7 +178,6 @@ async def run_instructions(dut, core, instructions, *, seed, stall, latency=1) -
         state.check_equal(expected, what=str(instructions[number]))
 
     unit = UnitModel(dut, instructions, rng=rng, stall=stall, on_done=on_done)
-    await streams.start(dut, inputs={"unit__cmd__valid": 0, "mem_read__valid": 0})
     await run(dut, [unit, *models], until=lambda: unit.finished, limit=400_000)
     return unit.cycles
 
@@ -187,6 +186,7 @@ async def run_instructions(dut, core, instructions, *, seed, stall, latency=1) -
 async def equals_numpy(dut):
     options = bench_options()
     core = config(**options["core"])
+    await streams.start(dut, inputs={"unit__cmd__valid": 0, "mem_read__valid": 0})
     for stall in (0.0, 0.3, 0.8):
         seed = options["seed"] + int(10 * stall)
         dut._log.info("seed %d, stall %.1f", seed, stall)
