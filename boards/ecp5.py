@@ -143,8 +143,10 @@ def describe(figures: dict[str, Any]) -> str:
     """Readable text of the figures of :func:`place_and_route`."""
     width = shutil.get_terminal_size().columns
     lines = [
-        f"core {figures['config']['name']} on {figures['device']} "
-        f"({figures['package']}, speed grade {figures['speed_grade']}, seed {figures['seed']})"
+        (
+            f"core {figures['config']['name']} on {figures['device']} "
+            f"({figures['package']}, speed grade {figures['speed_grade']}, seed {figures['seed']})"
+        )
     ]
     for name, entry in figures["resources"].items():
         share = 100 * entry["used"] / entry["available"]

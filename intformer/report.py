@@ -99,8 +99,10 @@ def describe_model(figures: dict[str, Any]) -> str:
     """Readable text of :func:`model_figures`."""
     config = figures["config"]
     lines = [
-        f"core {config['name']}: {config['rows']}x{config['cols']} array, "
-        f"{config['lanes']} lanes, {config['bus_bytes']} bytes per cycle",
+        (
+            f"core {config['name']}: {config['rows']}x{config['cols']} array, "
+            f"{config['lanes']} lanes, {config['bus_bytes']} bytes per cycle"
+        ),
         "",
     ]
     for kind in ("inputs", "outputs"):
@@ -181,7 +183,7 @@ def describe_config(figures: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"core {f['name']}",
-            f"  array               {f['rows']} x {f['cols']}, {f['macs_per_cycle']} MACs per cycle",
+            f"  array               {f['rows']} x {f['cols']}, {f['macs_per_cycle']} MACs/cycle",
             f"  lanes               {f['lanes']} (epilogue, row unit, narrow ports)",
             f"  external memory     {f['bus_bytes']} bytes per cycle",
             f"  activations (act)   {f['act_words']} words, {f['act_bytes']} bytes",
