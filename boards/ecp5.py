@@ -176,8 +176,8 @@ def markdown(figures: dict[str, Any]) -> str:
     return f"""# The core alone on an ECP5
 
 `intformer synth --config {config["name"]} --device {figures["device"]}`: yosys `synth_ecp5`,
-nextpnr-ecp5 ({figures["router"]}), package {figures["package"]}, speed grade {figures["speed_grade"]},
-seed {figures["seed"]}, asked for {figures["target_mhz"]} MHz.
+nextpnr-ecp5 ({figures["router"]}), package {figures["package"]},
+speed grade {figures["speed_grade"]}, seed {figures["seed"]}, asked for {figures["target_mhz"]} MHz.
 
 | Core | {" | ".join(figures["resources"])} | Fmax |
 |---|{"---|" * len(figures["resources"])}---|

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -86,7 +88,7 @@ class Core(wiring.Component):
         m.submodules.post = post = PostUnit(config)
         m.submodules.row = row = RowUnit(config)
         m.submodules.move = move = MoveUnit(config)
-        units = {
+        units: dict[Unit, Any] = {
             Unit.DMA: dma,
             Unit.FETCH: fetch,
             Unit.MATMUL: matmul,
