@@ -43,7 +43,7 @@ _HEADER = """\
 /* verilator lint_off UNUSEDSIGNAL */
 // How yosys writes what Amaranth means: constants and operands of a sum are as narrow as their
 // values (the result has every bit), `!` tests a vector for zero, a default is assigned before each
-// `case`, registers have their reset value from power-up on, unsigned values may be compared with 0.
+// `case`, registers have their reset value from power-up on, unsigned values are compared with 0.
 /* verilator lint_off WIDTHEXPAND */
 /* verilator lint_off WIDTHTRUNC */
 /* verilator lint_off CASEINCOMPLETE */
