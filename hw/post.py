@@ -72,10 +72,12 @@ class PostUnit(wiring.Component):
             }
         )
 
-    @property
-    def latency(self) -> int:
-        """Cycles from the acceptance of a command to ``done``, beyond one per lane group."""
-        return 23
+    def instruction_cycles(self, op: Op, *, groups: int) -> int:
+        """Cycles from the acceptance of a command to ``done`` while every port is granted.
+
+        ``groups``: rows times lane groups per row.
+        """
+        return groups + (24 if op == Op.POST_ACC else 23)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()

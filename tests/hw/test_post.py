@@ -1,0 +1,111 @@
+"""The epilogue unit writes what the reference says, every code, in the stated time."""
+
+import random
+
+import cocotb
+import models
+import post_bench
+import pytest
+import streams
+from streams import both_simulators
+
+from intformer.config import CoreConfig
+from intformer.hw.post import PostUnit
+from intformer.isa import Mem, Op
+from intformer.sim.runner import bench_options, run_bench
+
+SHAPES = [(3, 2, 1), (6, 4, 2), (12, 6, 2), (12, 8, 4), (4, 4, 4)]
+"""Rows, columns and lanes of the cores under test."""
+
+
+def _config(rows: int, cols: int, lanes: int) -> CoreConfig:
+    return CoreConfig(
+        name="bench", rows=rows, cols=cols, lanes=lanes, acc_depth=256, param_groups=64
+    )
+
+
+class _StallMeter:
+    """Counts the cycles with ``stall``."""
+
+    def __init__(self, dut) -> None:
+        self._dut = dut
+        self.cycles = 0
+
+    def drive(self) -> None:
+        pass
+
+    def sample(self) -> None:
+        self.cycles += int(self._dut.unit__stall.value)
+
+
+async def _begin(dut) -> tuple[post_bench.PostCases, random.Random]:
+    options = bench_options()
+    dut._log.info("seed %d", options["seed"])
+    rng = random.Random(options["seed"])
+    memories = post_bench.Memories(_config(*options["shape"]), seed=options["seed"])
+    await streams.start(dut, inputs=dict.fromkeys(post_bench.INPUTS, 0))
+    return post_bench.PostCases(memories, rng=rng), rng
+
+
+async def _execute(dut, cases, *, rng, stall: float) -> tuple[list[int], int]:
+    """Run all instructions, check after each; return the cycles of each and those stalled."""
+    unit = models.UnitModel(dut, cases.instructions, rng=rng, stall=stall, on_done=cases.check)
+    meter = _StallMeter(dut)
+    around = post_bench.ports(dut, cases.memories, rng=rng, stall=stall)
+    await models.run(dut, [*around, unit, meter], until=lambda: unit.finished, limit=200_000)
+    return unit.cycles, meter.cycles
+
+
+@cocotb.test()
+async def executes(dut):
+    cases, rng = await _begin(dut)
+    config = cases.memories.config
+    for trial in range(bench_options()["count"]):
+        op = (Op.POST_ACC, Op.POST_MEM)[trial % 2]
+        longest = config.cols if op == Op.POST_ACC else 5 * config.rows
+        n = rng.choice([1, config.lanes, longest, rng.randint(1, longest), rng.randint(1, longest)])
+        cases.add(op=op, rows=rng.choice([1, 2, 3, 7]), n=n)
+    _cycles, stalled = await _execute(dut, cases, rng=rng, stall=bench_options()["stall"])
+    assert bool(stalled) == (bench_options()["stall"] > 0)
+
+
+@cocotb.test()
+async def takes_the_stated_cycles(dut):
+    cases, rng = await _begin(dut)
+    config = cases.memories.config
+    for rows, n in ((1, 1), (3, config.cols), (30, config.cols - 1), (1, 2)):
+        for op in (Op.POST_ACC, Op.POST_MEM):
+            for residual in (0, 1):
+                cases.add(op=op, rows=rows, n=n, res_en=residual)
+    cases.add(op=Op.POST_MEM, rows=6, n=60, res_en=1, res_mem=Mem.ACT, src_mem=Mem.ACT)
+    cycles, stalled = await _execute(dut, cases, rng=rng, stall=0.0)
+    unit = PostUnit(config)
+    for found, ins in zip(cycles, cases.instructions, strict=True):
+        stated = unit.instruction_cycles(ins.op, groups=ins["rows"] * ins["groups"])
+        assert found == stated, f"{ins}: {found} cycles, not {stated}"
+    assert stalled == 0
+
+
+@both_simulators
+@pytest.mark.parametrize("stall", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_executes(simulator: str, shape: tuple[int, int, int], stall: float) -> None:
+    run_bench(
+        PostUnit(_config(*shape)),
+        module="test_post",
+        simulator=simulator,
+        testcase="executes",
+        options={"shape": shape, "stall": stall, "count": 32 if simulator == "verilator" else 10},
+        seed=31,
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_takes_the_stated_cycles(shape: tuple[int, int, int]) -> None:
+    run_bench(
+        PostUnit(_config(*shape)),
+        module="test_post",
+        testcase="takes_the_stated_cycles",
+        options={"shape": shape},
+        seed=32,
+    )
