@@ -1,0 +1,173 @@
+"""Matrix products: FETCH, MATMUL and POST_ACC over row chunks and tiles of outputs."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intformer.compiler.backend.emit import AccRegion, Draft, Lowering
+from intformer.compiler.backend.image import weight_bytes
+from intformer.compiler.backend.layout import RowRun, row_runs, row_words, rows_of
+from intformer.compiler.backend.lower_post import Epilogue, Params
+from intformer.compiler.backend.uses import is_static
+from intformer.compiler.integer_graph import MatMul
+from intformer.errors import DoesNotFit, UserError
+from intformer.isa import Op
+
+__all__ = ["lower_matmul"]
+
+Matrix = NDArray[np.int64]
+Tile = tuple[int, int]
+
+
+def lower_matmul(low: Lowering, node: MatMul) -> None:
+    """Both kinds: static weights stream from external memory, others come from ``act``."""
+    _MatMulLowering(low, node).run()
+
+
+class _MatMulLowering:
+    def __init__(self, low: Lowering, node: MatMul) -> None:
+        self.low, self.node = low, node
+        a, b = node.inputs
+        self.a, self.b = a, b
+        self.k = low.graph.tensors[a].shape[-1]
+        self.k_tiles = row_words(self.k, low.config.rows)
+        self.unsigned = int(low.graph.tensors[a].dtype == "uint8")
+        if low.graph.tensors[b].dtype != "int8":
+            raise UserError(f"{node.name}: operand {b!r} must be int8")
+        if self.k_tiles > 4095:
+            raise DoesNotFit(f"{node.name}: contraction of {self.k}; raise rows")
+        self.epilogue = Epilogue(low, node.name, node.post, node.output)
+        self.segments = self.epilogue.segments()
+        self.source = rows_of(low.storage.positions(a))
+        self.chunk = max(1, low.config.acc_depth // 2)
+
+    def run(self) -> None:
+        """Parameters once if they fit; else by blocks of tiles, weights by block too."""
+        low = self.low
+        lanes, cols = low.config.lanes, low.config.cols
+        limit = max(1, low.config.param_groups // 2)
+        scalar = np.asarray(self.node.post.bias).size == 1
+        blocks: list[list[Tile]] = [[]]
+        room = limit
+        for first, end in self.segments:
+            for a in range(first, end, cols):
+                tile = (a, min(a + cols, end))
+                need = 0 if scalar else row_words(tile[1] - tile[0], lanes)
+                if need > room:
+                    blocks.append([])
+                    room = limit
+                blocks[-1].append(tile)
+                room -= need
+        for tiles in blocks:
+            params = self.epilogue.load_params(tiles)
+            if is_static(low.graph, self.node):
+                self._static(tiles, params)
+            else:
+                self._dynamic(tiles, params)
+
+    def _static(self, tiles: list[Tile], params: Params) -> None:
+        low, node = self.low, self.node
+        const = np.asarray(low.graph.tensors[self.b].const)
+        int4 = node.weight_bits == 4
+        ext = low.image.add(f"{self.b}.weights", weight_bytes(const, tiles, low.config, int4=int4))
+        columns = len(tiles) * self.k_tiles * low.config.cols
+        per_beat = low.config.bus_bytes * (2 if int4 else 1)
+        beats = columns * row_words(low.config.rows, per_beat)
+        for run in self._runs(self.source):
+            fields = {"ext": ext, "columns": columns, "int4": int(int4)}
+            self._fetch(Draft(Op.FETCH_STREAM, fields, node.name, cycles=beats))
+            self._tiles(run, tiles, params)
+
+    def _dynamic(self, tiles: list[Tile], params: Params) -> None:
+        low = self.low
+        m = self.low.graph.tensors[self.a].shape[-2]
+        stationary = low.storage.positions(self.b)
+        lead = self.low.graph.tensors[self.a].shape[:-2]
+        stationary = np.broadcast_to(stationary, (*lead, *stationary.shape[-2:]))
+        stationary = np.ascontiguousarray(stationary).reshape(-1, *stationary.shape[-2:])
+        for batch, matrix in enumerate(stationary):
+            for run in self._runs(self.source[batch * m : (batch + 1) * m]):
+                shifted = RowRun(run.first + batch * m, run.end + batch * m, run.strides)
+                for part, words in self._stationary_runs(matrix, tiles):
+                    self._fetch_act(matrix, part, words)
+                    self._tiles(shifted, part, params)
+
+    def _runs(self, matrix: Matrix) -> list[RowRun]:
+        """Row runs of the moving operand, cut into even chunks that fit the accumulators."""
+        runs = []
+        for run in row_runs([matrix[:, 0]], [self.low.config.rows]):
+            parts = row_words(run.count, self.chunk)
+            edges = np.linspace(run.first, run.end, parts + 1).astype(int)
+            runs += [RowRun(int(a), int(b), run.strides) for a, b in zip(edges[:-1], edges[1:])]
+        return runs
+
+    def _stationary_runs(self, matrix: Matrix, tiles: list[Tile]) -> list[tuple[list[Tile], int]]:
+        """Tiles that one FETCH_ACT serves, with the stride of the rows between them."""
+        cols = self.low.config.cols
+        height = self.low.config.rows
+        found: list[tuple[list[Tile], int]] = []
+        for a, b in tiles:
+            inner = list(row_runs([matrix[a:b, 0]], [height]))
+            if len(inner) > 1:
+                raise UserError(
+                    f"{self.node.name}: rows of operand {self.b!r} lie at irregular distances"
+                )
+            stride = inner[0].strides[0]
+            if found:
+                last, known = found[-1]
+                start = last[0][0]
+                full = all(q - p == cols for p, q in last)
+                whole = list(row_runs([matrix[start:b, 0]], [height]))
+                if full and last[-1][1] == a and len(whole) == 1:
+                    found[-1] = ([*last, (a, b)], whole[0].strides[0])
+                    continue
+            found.append(([(a, b)], stride))
+        return found
+
+    def _fetch_act(self, matrix: Matrix, tiles: list[Tile], stride: int) -> None:
+        first, end = tiles[0][0], tiles[-1][1]
+        config = self.low.config
+        fields = {
+            "base": int(matrix[first, 0]) // config.rows,
+            "stride": stride,
+            "n": end - first,
+            "n_tiles": len(tiles),
+            "k_tiles": self.k_tiles,
+            "k_last": self.k - (self.k_tiles - 1) * config.rows,
+        }
+        reads = [self.low.words(self.b, matrix[first:end])]
+        cycles = len(tiles) * self.k_tiles * config.cols
+        self._fetch(Draft(Op.FETCH_ACT, fields, self.node.name, reads=reads, cycles=cycles))
+
+    def _fetch(self, draft: Draft) -> None:
+        draft.job = self.low.jobs
+        self.low.jobs += 1
+        self.low.add(draft)
+
+    def _tiles(self, run: RowRun, tiles: list[Tile], params: Params) -> None:
+        low = self.low
+        words = self.source[run.first : run.end]
+        per_tile = max(run.count, 2 * low.config.cols)
+        for tile in tiles:
+            region = AccRegion(run.count)
+            fields = {
+                "base": int(words[0, 0]) // low.config.rows,
+                "stride": run.strides[0],
+                "rows": run.count,
+                "k_tiles": self.k_tiles,
+                "unsigned": self.unsigned,
+            }
+            low.add(
+                Draft(
+                    Op.MATMUL,
+                    fields,
+                    self.node.name,
+                    reads=[low.words(self.a, words)],
+                    acc=region,
+                    job=low.jobs - 1,
+                    cycles=self.k_tiles * per_tile,
+                )
+            )
+            rows = slice(run.first, run.end)
+            self.epilogue.emit(rows, tile, params.first[tile[0]], params.step, acc=region)
