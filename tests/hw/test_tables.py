@@ -1,0 +1,96 @@
+"""The tables answer every lane with what was written last, ``READ_LATENCY`` cycles later."""
+
+import random
+
+import cocotb
+import pytest
+import streams
+from cocotb.triggers import FallingEdge, ReadOnly
+from streams import both_simulators
+
+from intformer.config import CoreConfig
+from intformer.hw.ports import READ_LATENCY
+from intformer.hw.tables import ActivationTables, ExpTables, LaneTables
+from intformer.sim.runner import bench_options, run_bench
+
+ENTRIES = 256
+ADDRESS_BITS = 10
+
+
+def _addresses(options: dict, written: list[int], rng: random.Random) -> list[int]:
+    """An address for each lane, of an entry that was written; often a recent one."""
+    recent = written[-4:]
+    return [rng.choice(rng.choice([written, recent])) for _ in range(options["lanes"])]
+
+
+def _entries(vector: int, *, lanes: int, bits: int) -> list[int]:
+    return [vector >> bits * lane & ((1 << bits) - 1) for lane in range(lanes)]
+
+
+def _writes(options: dict, rng: random.Random) -> list[tuple[int, int]]:
+    """Every address once in random order, then some again."""
+    size = ENTRIES * options["tables"]
+    order = [*rng.sample(range(size), size), *rng.choices(range(size), k=size)]
+    return [(address, streams.random_bits(options["bits"], rng=rng)) for address in order]
+
+
+@cocotb.test()
+async def answers(dut):
+    options = bench_options()
+    dut._log.info("seed %d", options["seed"])
+    rng = random.Random(options["seed"])
+    lanes, bits = options["lanes"], options["bits"]
+    inputs = ("addr", "write__valid", "write__payload")
+    await streams.start(dut, inputs=dict.fromkeys(inputs, 0))
+    writes = _writes(options, rng)
+    contents: dict[int, int] = {}
+    coming: list[list[int] | None] = [None] * READ_LATENCY
+    while writes or any(coming):
+        write = writes.pop() if writes and rng.random() < 0.7 else None
+        reads = _addresses(options, list(contents), rng) if contents and writes else None
+        index, value = write or (rng.randrange(ENTRIES), rng.getrandbits(bits))
+        dut.write__valid.value = int(write is not None)
+        dut.write__payload.value = index // ENTRIES | index % ENTRIES << 2 | value << ADDRESS_BITS
+        dut.addr.value = sum(
+            (a % ENTRIES | a // ENTRIES << 8) << ADDRESS_BITS * lane
+            for lane, a in enumerate(reads or [0] * lanes)
+        )
+        await ReadOnly()
+        assert int(dut.write__ready.value) == 1
+        expected = coming.pop(0)
+        if expected is not None:
+            assert _entries(int(dut.data.value), lanes=lanes, bits=bits) == expected
+        # A write is seen by the addresses of later cycles.
+        coming.append([contents[a] for a in reads] if reads else None)
+        if write is not None:
+            contents[index] = value
+        await FallingEdge(dut.clk)
+
+
+def _run(design: LaneTables, *, simulator: str, lanes: int, tables: int, bits: int) -> None:
+    run_bench(
+        design,
+        module="test_tables",
+        simulator=simulator,
+        options={"lanes": lanes, "tables": tables, "bits": bits},
+        seed=41,
+    )
+
+
+@both_simulators
+@pytest.mark.parametrize(("lanes", "tables", "bits"), [(1, 1, 8), (2, 4, 20), (4, 3, 5)])
+def test_answers(simulator: str, lanes: int, tables: int, bits: int) -> None:
+    design = LaneTables(lanes=lanes, tables=tables, bits=bits)
+    _run(design, simulator=simulator, lanes=lanes, tables=tables, bits=bits)
+
+
+@pytest.mark.parametrize(("kind", "tables", "bits"), [(ExpTables, 3, 20), (ActivationTables, 2, 8)])
+def test_tables_of_a_core(kind: type[LaneTables], tables: int, bits: int) -> None:
+    config = CoreConfig(name="bench", rows=4, cols=4, lanes=2, exp_tables=3, act_tables=2)
+    _run(kind(config), simulator="verilator", lanes=2, tables=tables, bits=bits)
+
+
+@pytest.mark.parametrize("tables", [0, 5])
+def test_init_wrong_tables(tables: int) -> None:
+    with pytest.raises(ValueError, match=f"tables must be from 1 to 4, not {tables}"):
+        LaneTables(lanes=1, tables=tables, bits=8)
