@@ -118,9 +118,8 @@ class FetchUnit(wiring.Component):
 
     def _store(self, m: Module, from_stream, from_act) -> None:
         """The column FIFO. Places are taken when a column begins, so it never refuses one."""
-        # Two more than are given away: columns on their way to the output register.
         m.submodules.fifo = fifo = SyncFIFOBuffered(
-            width=8 * self._config.rows, depth=self._columns + 2
+            width=8 * self._config.rows, depth=self._columns
         )
         free = Signal(range(self._columns + 1), init=self._columns)
         leaves = self.columns.valid & self.columns.ready
