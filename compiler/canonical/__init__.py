@@ -1,0 +1,36 @@
+"""Canonical form of the float graph: fewer, simpler nodes with the same result.
+
+The passes, in order: scaling by numbers moves into the consumers; slices move up to the products
+that make what they cut, which then compute just that part; chains of views become at most one
+reshape and one permutation; vectors after a linear layer fold into it; unused nodes go.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from intformer.compiler import graph as fg
+from intformer.compiler.canonical.linears import fold_vectors, split_linears
+from intformer.compiler.canonical.scales import sink_scales
+from intformer.compiler.canonical.slices import lift_slices
+from intformer.compiler.canonical.views import merge_views, remove_unused
+
+__all__ = ["canonicalize"]
+
+
+def canonicalize(graph: fg.Graph) -> fg.Graph:
+    """Return the canonical form of ``graph``, which is left as it is."""
+    result = copy.copy(graph)
+    result.values = dict(graph.values)
+    result.nodes = [copy.copy(node) for node in graph.nodes]
+    result.inputs, result.outputs = list(graph.inputs), list(graph.outputs)
+    result.meta = dict(graph.meta)
+    sink_scales(result)
+    remove_unused(result)
+    lift_slices(result)
+    remove_unused(result)
+    split_linears(result)
+    merge_views(result)
+    fold_vectors(result)
+    remove_unused(result)
+    return result

@@ -1,0 +1,1 @@
+"""Frontends: from a framework's model to the float graph."""
