@@ -25,7 +25,7 @@ from intformer.compiler.integer_graph import (
     Softmax,
 )
 from intformer.config import CoreConfig
-from intformer.isa import Instruction, Op
+from intformer.isa import OPERATIONS, Instruction, Op
 from intformer.program import ExternalTensor, Production, Program, Region, Step
 
 __all__ = ["build_program"]
@@ -91,6 +91,7 @@ def _finish(low: Lowering, io: InputOutput, drafts: list[Draft]) -> Program:
         if draft.acc is not None:
             name = "acc" if draft.op is Op.MATMUL else "src"
             fields[name] = fields.get(name, 0) + draft.acc.base
+        fields = {f.name: int(fields.get(f.name, 0)) for f in OPERATIONS[draft.op]}
         instruction = Instruction(draft.op, fields, pop=masks.pop, push=masks.push)
         steps.append(Step(instruction, draft.node, draft.tensor))
     binary = b"".join(s.instruction.encode() for s in steps) + Instruction(Op.END, {}).encode()

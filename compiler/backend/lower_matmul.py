@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,8 +100,8 @@ class _MatMulLowering:
         runs = []
         for run in row_runs([matrix[:, 0]], [self.low.config.rows]):
             parts = row_words(run.count, self.chunk)
-            edges = np.linspace(run.first, run.end, parts + 1).astype(int)
-            runs += [RowRun(int(a), int(b), run.strides) for a, b in zip(edges[:-1], edges[1:])]
+            edges = np.linspace(run.first, run.end, parts + 1).astype(int).tolist()
+            runs += [RowRun(a, b, run.strides) for a, b in pairwise(edges)]
         return runs
 
     def _stationary_runs(self, matrix: Matrix, tiles: list[Tile]) -> list[tuple[list[Tile], int]]:
@@ -115,7 +117,7 @@ class _MatMulLowering:
                 )
             stride = inner[0].strides[0]
             if found:
-                last, known = found[-1]
+                last, _ = found[-1]
                 start = last[0][0]
                 full = all(q - p == cols for p, q in last)
                 whole = list(row_runs([matrix[start:b, 0]], [height]))

@@ -122,7 +122,10 @@ def _check_tokens(drafts: list[Draft], masks: list[Masks], config: CoreConfig) -
         mine = [i for i, d in enumerate(drafts) if d.unit == consumer]
         for producer in Unit:
             pushes = np.cumsum(
-                [d.unit == producer and m.push >> consumer & 1 for d, m in zip(drafts, masks)]
+                [
+                    d.unit == producer and m.push >> consumer & 1
+                    for d, m in zip(drafts, masks, strict=True)
+                ]
             )
             pops = np.cumsum([masks[i].pop >> producer & 1 for i in mine]) if mine else []
             if not mine:
