@@ -39,7 +39,7 @@ class PriorityArbiter(wiring.Component):
     -------
     i: ``clients`` times ``In(stream)``, the first with the highest priority.
     o: ``Out(stream)``.
-    winner: ``Out``; number of the client whose payload is on ``o``.
+    grant: ``Out(clients)``; the bit of the client whose payload is on ``o``; 0 if nobody asks.
     """
 
     def __init__(self, shape: ShapeLike, *, clients: int) -> None:
@@ -50,28 +50,24 @@ class PriorityArbiter(wiring.Component):
             {
                 "i": In(stream.Signature(shape)).array(clients),
                 "o": Out(stream.Signature(shape)),
-                "winner": Out(range(clients)),
+                "grant": Out(clients),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         taken = Const(0)
+        grants = []
         for client in self.i:
             m.d.comb += client.ready.eq(self.o.ready & ~taken)
+            grants.append(client.valid & ~taken)
             taken = taken | client.valid
-        m.d.comb += self.o.valid.eq(taken)
+        m.d.comb += [self.o.valid.eq(taken), self.grant.eq(Cat(grants))]
         # The last client needs no condition: its payload stands when nobody is valid.
-        m.d.comb += [
-            self.o.payload.eq(self.i[-1].payload),
-            self.winner.eq(self._clients - 1),
-        ]
-        for number in reversed(range(self._clients - 1)):
-            with m.If(self.i[number].valid):
-                m.d.comb += [
-                    self.o.payload.eq(self.i[number].payload),
-                    self.winner.eq(number),
-                ]
+        m.d.comb += self.o.payload.eq(self.i[-1].payload)
+        for client in reversed(list(self.i)[:-1]):
+            with m.If(client.valid):
+                m.d.comb += self.o.payload.eq(client.payload)
         return m
 
 
@@ -115,7 +111,7 @@ class MemoryArbiter(wiring.Component):
 
         cmd = self.mem.cmd
         free = ~cmd.valid | cmd.ready
-        is_write = priority.winner == write
+        is_write = priority.grant[write]
         m.d.comb += [
             priority.o.ready.eq(free & owners_free & writes_free),
             route.eq(priority.o.valid & priority.o.ready & ~is_write),
@@ -140,9 +136,7 @@ class MemoryArbiter(wiring.Component):
         m.submodules.owners = owners = SyncFIFOBuffered(width=layout.size, depth=READS_IN_FLIGHT)
         note = Signal()
         m.d.comb += [
-            owners.w_data.eq(
-                Cat((priority.winner == k for k in range(len(clients))), priority.o.payload.len)
-            ),
+            owners.w_data.eq(Cat(priority.grant, priority.o.payload.len)),
             owners.w_en.eq(note),
         ]
         head = data.View(layout, owners.r_data)

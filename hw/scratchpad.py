@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
@@ -153,10 +155,11 @@ def _share_writes(
         ]
     m.d.sync += trace.valid.eq(valid)
     m.d.sync += [getattr(trace, n).eq(getattr(item, n)) for n in ("word", "sub", "mask", "data")]
-    with m.Switch(arbiter.winner):
-        for number, unit in enumerate(WRITERS):
-            with m.Case(number):
-                m.d.sync += trace.unit.eq(Const(unit.value, 3))
+    wrote = (
+        Const(unit.value, 3) & grant.replicate(3)
+        for unit, grant in zip(WRITERS, arbiter.grant, strict=True)
+    )
+    m.d.sync += trace.unit.eq(reduce(or_, wrote))
 
 
 class ActScratchpad(wiring.Component):
