@@ -113,7 +113,7 @@ class LayerNorm(wiring.Component):
         m = Module()
         # The rows inside the serial chain wait here: at full rate, its latency in beats.
         depth = 2 * self._beats + self.serial_latency + 24
-        m.submodules.x_fifo = x_fifo = CreditFifo(self._x_layout, depth=depth)
+        m.submodules.x_fifo = x_fifo = CreditFifo(self._x_layout, depth=depth, registered=True)
         sums = CreditFifo(self._variance.i_layout, depth=_ROWS_WAITING)
         m.submodules.sum_fifo = sums
         self._sums(m, x_fifo, sums)

@@ -34,21 +34,24 @@ class CreditFifo(wiring.Component):
     ----------
     shape: shape of an entry.
     depth: entries that can be reserved or stored at once.
+    registered: put a register between the memory and ``o``: for deep FIFOs, whose block RAM is
+        slow to answer.
 
     Members
     -------
     room: ``Out(1)``; a place is free. From a register.
     take: ``In(1)``; reserve a place; only while ``room``.
     push, i: ``In``; store ``i`` in a place that was reserved in this cycle or before.
-    o: ``Out(stream)`` of entries. Two cycles after ``push`` at the earliest; its transfer frees
-        the place.
+    o: ``Out(stream)`` of entries. Two cycles after ``push`` at the earliest, three if
+        ``registered``; its transfer frees the place.
     """
 
-    def __init__(self, shape: ShapeLike, *, depth: int) -> None:
+    def __init__(self, shape: ShapeLike, *, depth: int, registered: bool = False) -> None:
         if depth < 1:
             raise ValueError(f"depth must be at least 1, not {depth!r}")
         self._shape = shape
         self._depth = depth
+        self._registered = registered
         super().__init__(
             {
                 "room": Out(1),
@@ -74,10 +77,17 @@ class CreditFifo(wiring.Component):
         m.d.comb += [
             store.w_data.eq(self.i),
             store.w_en.eq(self.push),
-            o.payload.eq(store.r_data),
-            o.valid.eq(store.r_rdy),
-            store.r_en.eq(o.ready),
         ]
+        if self._registered:
+            m.d.comb += store.r_en.eq(~o.valid | o.ready)
+            with m.If(store.r_en):
+                m.d.sync += [o.payload.eq(store.r_data), o.valid.eq(store.r_rdy)]
+        else:
+            m.d.comb += [
+                o.payload.eq(store.r_data),
+                o.valid.eq(store.r_rdy),
+                store.r_en.eq(o.ready),
+            ]
         free = Signal(range(self._depth + 1), init=self._depth)
         freed = o.valid & o.ready
         with m.If(self.take & ~freed):

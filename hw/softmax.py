@@ -103,9 +103,13 @@ class Softmax(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        m.submodules.x_fifo = x_fifo = CreditFifo(self._x_layout, depth=2 * self._beats + 16)
+        m.submodules.x_fifo = x_fifo = CreditFifo(
+            self._x_layout, depth=2 * self._beats + 16, registered=True
+        )
         m.submodules.top_fifo = tops = CreditFifo(signed(8), depth=_ROWS_WAITING)
-        m.submodules.e_fifo = e_fifo = CreditFifo(self._e_layout, depth=2 * self._beats + 48)
+        m.submodules.e_fifo = e_fifo = CreditFifo(
+            self._e_layout, depth=2 * self._beats + 48, registered=True
+        )
         m.submodules.sum_fifo = sums = CreditFifo(self._sum_bits, depth=_ROWS_WAITING)
         self._maximum(m, x_fifo, tops)
         self._exponentials(m, x_fifo, tops, e_fifo, sums)
