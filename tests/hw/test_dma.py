@@ -11,6 +11,7 @@ from streams import both_simulators
 
 from intformer.config import CoreConfig
 from intformer.hw.dma import DmaUnit
+from intformer.hw.ports import BURST_MAX
 from intformer.isa import Instruction, Mem, Op
 from intformer.sim.runner import bench_options, run_bench
 
@@ -197,6 +198,57 @@ async def equals_numpy(dut):
         await run_instructions(dut, core, instructions, seed=seed, stall=stall, latency=latency)
 
 
+def expected_cycles(core: CoreConfig, ins: Instruction, *, latency: int) -> int:
+    """From the cycle in which ``ins`` is taken to ``done``, if nothing is in the way.
+
+    ``latency``: from a read command to its first beat. A write beat can follow its command in
+    the next cycle.
+    """
+    entry = ENTRY_BYTES[Mem(ins["mem"])](core.lanes)
+    groups = ins["row_groups"] if ins.op == Op.GATHER else ins["count"]
+    beats = -(-groups * entry // core.bus_bytes)
+    if ins.op == Op.LOAD:
+        return 6 + latency + max(beats, groups)
+    if ins.op == Op.STORE:
+        end = 0
+        for first in range(0, beats, BURST_MAX):  # a burst begins when all its beats are there
+            burst = min(beats - first, BURST_MAX)
+            ready = 7 + (first + burst) * max(core.bus_bytes // entry, 1)
+            end = max(end, ready) + burst
+        return end + 1
+    end = 0
+    for row in range(ins["n"]):
+        address = 8 + 4 * row + 3 * (row // core.lanes)
+        end = max(end, address + 4 + latency) + max(beats, groups)
+    return end
+
+
+ENTRY_BYTES = {
+    Mem.ACT: lambda lanes: lanes,
+    Mem.WIDE: lambda lanes: 2 * lanes,
+    Mem.PARAM: lambda lanes: 8 * lanes,
+    Mem.EXP: lambda _: 4,
+    Mem.TABLE: lambda _: 1,
+}
+
+
+@cocotb.test()
+async def cycles(dut):
+    options = bench_options()
+    core, seed = config(**options["core"]), options["seed"]
+    rng = random.Random(seed)
+    dut._log.info("seed %d", seed)
+    await streams.start(dut, inputs={"unit__cmd__valid": 0, "mem_read__valid": 0})
+    state = State(core, seed=seed)
+    for latency in (1, 7):
+        instructions = [random_instruction(state, rng=rng) for _ in range(options["count"])]
+        measured = await run_instructions(
+            dut, core, instructions, seed=seed, stall=0.0, latency=latency
+        )
+        for ins, number in zip(instructions, measured, strict=True):
+            assert number == expected_cycles(core, ins, latency=latency), f"{number}: {ins}"
+
+
 CORES = [
     {"rows": 12, "lanes": 2, "bus_bytes": 1},
     {"rows": 12, "lanes": 4, "bus_bytes": 4},
@@ -216,4 +268,16 @@ def test_dma_equals_numpy(simulator: str, core: dict[str, int]) -> None:
         testcase="equals_numpy",
         simulator=simulator,
         options={"core": core, "seed": 11, "count": 40 if simulator == "verilator" else 12},
+    )
+
+
+@both_simulators
+@pytest.mark.parametrize("core", CORES[:4], ids=lambda core: "-".join(map(str, core.values())))
+def test_dma_cycles(simulator: str, core: dict[str, int]) -> None:
+    run_bench(
+        DmaUnit(config(**core)),
+        module="test_dma",
+        testcase="cycles",
+        simulator=simulator,
+        options={"core": core, "seed": 3, "count": 40 if simulator == "verilator" else 10},
     )
