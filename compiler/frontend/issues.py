@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,11 @@ def module_path(node: Any) -> str:
 def source_line(node: Any) -> str:
     """``file:line`` of the user's code that an FX node comes from, or an empty string."""
     frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [f for f in frames if "/torch/" not in f[0]]
-    return ":".join((own or frames)[-1]) if frames else ""
+    if not frames:
+        return ""
+    path, line = ([f for f in frames if "/torch/" not in f[0]] or frames)[-1]
+    near = os.path.relpath(path)
+    return f"{path if near.startswith('..') else near}:{line}"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def runs(shapes: Mapping[str, tuple[int, ...]], data: Mapping[str, Array]) -> It
     Raises
     ------
     UserError
-        If an input is missing or unknown, or a shape does not fit.
+        If an input is missing or unknown, a shape does not fit, or a value is not finite.
     """
     unknown = sorted(set(data) - set(shapes))
     if unknown or set(shapes) - set(data):
@@ -55,6 +55,8 @@ def _split(name: str, array: Array, shape: tuple[int, ...]) -> Array:
         raise UserError(f"input {name!r} must have shape {wanted}, not {array.shape}")
     if not len(result):
         raise UserError(f"input {name!r} has {len(array)} samples; one run takes {shape[0]}")
+    if not np.isfinite(result).all():
+        raise UserError(f"input {name!r} holds values that are not finite")
     return result
 
 

@@ -21,6 +21,7 @@ from intformer.compiler.quantize.scales import (
     quantize_weights,
 )
 from intformer.compiler.quantize.sites import Site
+from intformer.compiler.quantize.tensors import Tensors, post_params
 from intformer.errors import UnsupportedModel
 
 __all__ = ["Lowerer"]
@@ -31,17 +32,12 @@ _BIAS_TOP = 1 << 30
 """Largest bias before zero points, and largest sum of products: half of an accumulator each."""
 
 
-class Lowerer:
+class Lowerer(Tensors):
     """Turns the sites of a float graph into an integer graph under a :class:`Plan`."""
 
     def __init__(self, graph: fg.Graph, plan: Plan, *, weight_bits: int) -> None:
-        self.graph = graph
-        self.plan = plan
+        super().__init__(graph, plan)
         self.weight_bits = weight_bits
-        self.out = ig.IntGraph({}, [], [], [])
-        self._codings: dict[str, Coding] = {}
-        self._made: dict[tuple[str, str], str] = {}
-        self._views = {n.output: n for n in graph.nodes if isinstance(n, fg.View)}
 
     def run(self, sites: list[Site]) -> ig.IntGraph:
         """Lower all sites in order."""
@@ -55,102 +51,6 @@ class Lowerer:
                 self._site(site)
         self.out.outputs = [self._fetch(name, "native") for name in self.graph.outputs]
         return self.out
-
-    # Tensors
-
-    def _tensor(
-        self, name: str, shape: tuple[int, ...], coding: Coding, const: Array | None = None
-    ) -> str:
-        """Add a tensor under ``name``, or a name made from it."""
-        unique, count = name, 0
-        while unique in self.out.tensors:
-            count += 1
-            unique = f"{name}.{count}"
-        self.out.tensors[unique] = ig.Tensor(
-            unique, tuple(shape), coding.dtype, coding.scale, coding.zero_point, const
-        )
-        self._codings[unique] = coding
-        return unique
-
-    def _fetch(self, name: str, dtype: str) -> str:
-        """The integer tensor of a float value, as ``int8``, ``int16``, or ``native``.
-
-        ``operand`` means a product's operand: int8, or uint8 if the value is stored so.
-        """
-        if (name, dtype) not in self._made:
-            self._made[name, dtype] = self._make(name, dtype)
-        return self._made[name, dtype]
-
-    def _make(self, name: str, dtype: str) -> str:
-        value = self.graph.values[name]
-        if value.const is not None:
-            return self._constant(value, dtype)
-        if name in self._views:
-            return self._view(self._views[name], dtype)
-        native = self._fetch(name, "native")
-        coding = self._codings[native]
-        if dtype == "native" or coding.dtype == dtype:
-            return native
-        if dtype == "operand":
-            return native if coding.dtype == "uint8" else self._fetch(name, "int8")
-        return self._convert(native, f"{name}.{dtype}", self.plan.coding(name, dtype))
-
-    def _constant(self, value: fg.Value, dtype: str) -> str:
-        assert value.const is not None
-        if value.kind != "float":
-            coding = self.plan.root_coding(value.name)
-        elif dtype == "operand" and _is_int8(value.const):
-            coding = Coding("int8", 1.0)
-        else:
-            wanted = {"native": self.plan.main(value.name), "operand": "int8"}.get(dtype, dtype)
-            coding = self.plan.coding(value.name, wanted)
-        codes = coding.encode(value.const)
-        return self._tensor(value.name, codes.shape, coding, codes)
-
-    def _view(self, node: fg.View, dtype: str) -> str:
-        parts = [self._fetch(name, dtype) for name in node.inputs]
-        codings = {self._codings[part] for part in parts}
-        if len(codings) > 1:  # a concatenation of values that are stored differently
-            dtype = self.plan.main(node.output) if dtype in ("native", "operand") else dtype
-            coding = self.plan.coding(node.output, dtype)
-            parts = [
-                part
-                if self._codings[part] == coding
-                else self._convert(part, f"{part}.{dtype}", coding)
-                for part in parts
-            ]
-        else:
-            (coding,) = codings
-        key = (node.output, f"view {coding}")
-        if key not in self._made:
-            output = self._tensor(node.output, self.graph.values[node.output].shape, coding)
-            view = ig.View(output, parts, output, node.source, kind=node.kind, arg=node.arg)
-            self.out.nodes.append(view)
-            self._made[key] = output
-        return self._made[key]
-
-    def _convert(self, source: str, name: str, coding: Coding) -> str:
-        """A copy of a tensor in another coding."""
-        have = self._codings[source]
-        output = self._tensor(name, self.out.tensors[source].shape, coding)
-        low, high = reference.LIMITS[coding.dtype]
-        post = self._post(
-            output,
-            have.scale / coding.scale,
-            bias=np.array([-have.zero_point]),
-            lo=low,
-            hi=high,
-            zero_point=coding.zero_point,
-        )
-        self.out.nodes.append(ig.Pointwise(output, [source], output, "", post=post))
-        return output
-
-    @staticmethod
-    def _post(what: str, scale: Array | float, *, bias: Array, **fields: Any) -> ig.PostParams:
-        mult, shift = encode_multiplier(scale, what=what)
-        return ig.PostParams(bias=np.asarray(bias, np.int32), mult=mult, shift=shift, **fields)
-
-    # Sites
 
     def _site(self, site: Site) -> None:
         node = site.node
@@ -199,7 +99,7 @@ class Lowerer:
                 "res_shift": int(shift[0]),
             }
             assert coding.zero_point == 0, f"residual {name} has a zero point"
-        return self._post(
+        return post_params(
             output,
             factor * scale / target.scale,
             bias=bias,
@@ -309,9 +209,5 @@ class Lowerer:
     def _not(self, node: fg.Not) -> None:
         x = self._fetch(node.inputs[0], "native")
         output = self._result(node, node.output, self.plan.root_coding(node.output))
-        post = self._post(output, -1.0, bias=np.array([-1]), lo=0, hi=1)
+        post = post_params(output, -1.0, bias=np.array([-1]), lo=0, hi=1)
         self.out.nodes.append(ig.Pointwise(output, [x], output, node.source, post=post))
-
-
-def _is_int8(array: Array) -> bool:
-    return bool(np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array)))

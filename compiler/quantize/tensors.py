@@ -1,0 +1,131 @@
+"""The integer tensors of float values, made when they are first asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from intformer import reference
+from intformer.compiler import graph as fg
+from intformer.compiler import integer_graph as ig
+from intformer.compiler.quantize.plan import Plan
+from intformer.compiler.quantize.scales import Coding, encode_multiplier
+
+__all__ = ["Tensors", "post_params"]
+
+Array = NDArray[Any]
+
+
+class Tensors:
+    """An integer graph under construction, and which tensor holds which float value.
+
+    A value may have several tensors: as it was computed, and copies in other code types. Views
+    and copies are made in front of their first reader.
+    """
+
+    def __init__(self, graph: fg.Graph, plan: Plan) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.out = ig.IntGraph({}, [], [], [])
+        self._codings: dict[str, Coding] = {}
+        self._made: dict[tuple[str, str], str] = {}
+        self._views = {n.output: n for n in graph.nodes if isinstance(n, fg.View)}
+
+    def _tensor(
+        self, name: str, shape: tuple[int, ...], coding: Coding, const: Array | None = None
+    ) -> str:
+        """Add a tensor under ``name``, or a name made from it."""
+        unique, count = name, 0
+        while unique in self.out.tensors:
+            count += 1
+            unique = f"{name}.{count}"
+        self.out.tensors[unique] = ig.Tensor(
+            unique, tuple(shape), coding.dtype, coding.scale, coding.zero_point, const
+        )
+        self._codings[unique] = coding
+        return unique
+
+    def _fetch(self, name: str, dtype: str) -> str:
+        """The integer tensor of a float value, as ``int8``, ``int16``, or ``native``.
+
+        ``operand`` means a product's operand: int8, or uint8 if the value is stored so.
+        """
+        if (name, dtype) not in self._made:
+            self._made[name, dtype] = self._make(name, dtype)
+        return self._made[name, dtype]
+
+    def _make(self, name: str, dtype: str) -> str:
+        value = self.graph.values[name]
+        if value.const is not None:
+            return self._constant(value, dtype)
+        if name in self._views:
+            return self._view(self._views[name], dtype)
+        native = self._fetch(name, "native")
+        coding = self._codings[native]
+        if dtype == "native" or coding.dtype == dtype:
+            return native
+        if dtype == "operand":
+            return native if coding.dtype == "uint8" else self._fetch(name, "int8")
+        return self._convert(native, f"{name}.{dtype}", self.plan.coding(name, dtype))
+
+    def _constant(self, value: fg.Value, dtype: str) -> str:
+        assert value.const is not None
+        if value.kind != "float":
+            coding = self.plan.root_coding(value.name)
+        elif dtype == "operand" and _is_int8(value.const):
+            coding = Coding("int8", 1.0)
+        else:
+            wanted = {"native": self.plan.main(value.name), "operand": "int8"}.get(dtype, dtype)
+            coding = self.plan.coding(value.name, wanted)
+        codes = coding.encode(value.const)
+        return self._tensor(value.name, codes.shape, coding, codes)
+
+    def _view(self, node: fg.View, dtype: str) -> str:
+        parts = [self._fetch(name, dtype) for name in node.inputs]
+        codings = {self._codings[part] for part in parts}
+        if len(codings) > 1:  # a concatenation of values that are stored differently
+            dtype = self.plan.main(node.output) if dtype in ("native", "operand") else dtype
+            coding = self.plan.coding(node.output, dtype)
+            parts = [
+                part
+                if self._codings[part] == coding
+                else self._convert(part, f"{part}.{dtype}", coding)
+                for part in parts
+            ]
+        else:
+            (coding,) = codings
+        key = (node.output, f"view {coding}")
+        if key not in self._made:
+            output = self._tensor(node.output, self.graph.values[node.output].shape, coding)
+            view = ig.View(output, parts, output, node.source, kind=node.kind, arg=node.arg)
+            self.out.nodes.append(view)
+            self._made[key] = output
+        return self._made[key]
+
+    def _convert(self, source: str, name: str, coding: Coding) -> str:
+        """A copy of a tensor in another coding."""
+        have = self._codings[source]
+        output = self._tensor(name, self.out.tensors[source].shape, coding)
+        low, high = reference.LIMITS[coding.dtype]
+        post = post_params(
+            output,
+            have.scale / coding.scale,
+            bias=np.array([-have.zero_point]),
+            lo=low,
+            hi=high,
+            zero_point=coding.zero_point,
+        )
+        self.out.nodes.append(ig.Pointwise(output, [source], output, "", post=post))
+        return output
+
+
+def post_params(what: str, scale: Array | float, *, bias: Array, **fields: Any) -> ig.PostParams:
+    """Post parameters that rescale by ``scale``; ``what`` names the site in errors."""
+    mult, shift = encode_multiplier(scale, what=what)
+    return ig.PostParams(bias=np.asarray(bias, np.int32), mult=mult, shift=shift, **fields)
+
+
+def _is_int8(array: Array) -> bool:
+    return bool(np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array)))
