@@ -217,8 +217,13 @@ class PostCases:
             np.arange(n) if ins["param_step"] else np.arange(n) % lanes
         )
         bias, mult, shift = memories.param[channel].T
+        residual = self._codes(ins, "res", n) if ins["res_en"] else None
         if ins.op == Op.POST_ACC:
-            x = self._sums(ins["rows"], bias, mult, shift)
+            added = 0
+            if residual is not None:
+                scale = np.array(ins["res_mult"]), np.array(ins["res_shift"])
+                added = reference.requantize(residual, *scale)
+            x = self._sums((ins["rows"], n), bias, mult, shift, added)
             memories.acc[ins["src"] : ins["src"] + ins["rows"], :n] = x
         else:
             x = self._codes(ins, "src", n)
@@ -228,7 +233,7 @@ class PostCases:
             bias=bias,
             mult=mult,
             shift=shift,
-            residual=self._codes(ins, "res", n) if ins["res_en"] else None,
+            residual=residual,
             res_mult=ins["res_mult"],
             res_shift=ins["res_shift"],
             zero_point=ins["zero_point"],
@@ -241,12 +246,18 @@ class PostCases:
         self.instructions.append(ins)
         self.expected.append({key: value.copy() for key, value in self._now.items()})
 
-    def _sums(self, rows: int, bias: Any, mult: Any, shift: Any) -> NDArray[np.int64]:
-        """Accumulators whose results are mostly neither zero nor saturated, and extremes."""
+    def _sums(
+        self, shape: tuple[int, int], bias: Any, mult: Any, shift: Any, added: Any
+    ) -> NDArray[np.int64]:
+        """Accumulators whose results are mostly neither zero nor saturated, and extremes.
+
+        Half of them cancel ``added``, the rescaled residual, however large.
+        """
         bits = np.random.default_rng(self.rng.getrandbits(32))
-        shape = (rows, bias.size)
         target = bits.integers(-40000, 40000, shape) >> bits.integers(0, 16, shape)
-        total = (target << shift) // np.where(mult == 0, 1, mult)
+        target = np.where(bits.random(shape) < 0.5, target - added, target)
+        most = (1 << 62) >> shift
+        total = (np.clip(target, -most, most) << shift) // np.where(mult == 0, 1, mult)
         extreme = bits.choice([-(1 << 31), (1 << 31) - 1, 0, 1, -1], shape)
         total = np.where(bits.random(shape) < 0.2, extreme, total)
         # Neither the accumulator nor its sum with the bias may leave 32 bits.

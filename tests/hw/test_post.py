@@ -16,6 +16,14 @@ from intformer.sim.runner import bench_options, run_bench
 
 SHAPES = [(3, 2, 1), (6, 4, 2), (12, 6, 2), (12, 8, 4), (4, 4, 4)]
 """Rows, columns and lanes of the cores under test."""
+LARGE_RESIDUAL = {
+    "res_en": 1,
+    "res_mem": Mem.WIDE,
+    "res_sub": 0,
+    "res_mult": -32768,
+    "res_shift": 2,
+}
+"""Fields of an instruction whose residual reaches its largest term."""
 
 
 def _config(rows: int, cols: int, lanes: int) -> CoreConfig:
@@ -64,7 +72,8 @@ async def executes(dut):
         op = (Op.POST_ACC, Op.POST_MEM)[trial % 2]
         longest = config.cols if op == Op.POST_ACC else 5 * config.rows
         n = rng.choice([1, config.lanes, longest, rng.randint(1, longest), rng.randint(1, longest)])
-        cases.add(op=op, rows=rng.choice([1, 2, 3, 7]), n=n)
+        forced = LARGE_RESIDUAL if trial % 8 == 0 else {}
+        cases.add(op=op, rows=rng.choice([1, 2, 3, 7]), n=n, **forced)
     _cycles, stalled = await _execute(dut, cases, rng=rng, stall=bench_options()["stall"])
     assert bool(stalled) == (bench_options()["stall"] > 0)
 
