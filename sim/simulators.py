@@ -75,7 +75,7 @@ def environment(*, optimize: str) -> Iterator[None]:
             # Verilator's make rules call `python`.
             folders = [str(root / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]]
             os.environ["PATH"] = os.pathsep.join(folders)
-            flags = (*_MAKEFLAGS, f"OPT_FAST={optimize}", f"OPT_SLOW={optimize}")
+            flags = (*_MAKEFLAGS, f"OPT_FAST={optimize}", "OPT_SLOW=-O0")
             os.environ["MAKEFLAGS"] = " ".join(flags)
         yield
     finally:
