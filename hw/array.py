@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -163,7 +163,9 @@ class SystolicArray(wiring.Component):
         m.submodules[f"pe_{row}_{column}"] = element
         return element
 
-    def _connect_row(self, m, line, values, control) -> None:
+    def _connect_row(
+        self, m: Module, line: list[ProcessingElement], values: Value, control: Value
+    ) -> None:
         """Connect the elements of one row, left to right."""
         row = data.View(_ROW_INPUT, values)
         m.d.comb += [

@@ -78,7 +78,13 @@ class FetchUnit(wiring.Component):
         ]
         return m
 
-    def _decode(self, m: Module, reader, from_stream, from_act) -> None:
+    def _decode(
+        self,
+        m: Module,
+        reader: BurstReader,
+        from_stream: StreamColumns,
+        from_act: ActColumns,
+    ) -> None:
         """Keep one instruction, and hand it over in order; start to read its beats at once."""
         config, cmd = self._config, self.unit.cmd
         body = cmd.payload.body
@@ -116,7 +122,7 @@ class FetchUnit(wiring.Component):
             with m.If(job.valid & job.ready):
                 m.d.sync += full.eq(0)
 
-    def _store(self, m: Module, from_stream, from_act) -> None:
+    def _store(self, m: Module, from_stream: StreamColumns, from_act: ActColumns) -> None:
         """The column FIFO. Places are taken when a column begins, so it never refuses one."""
         m.submodules.fifo = fifo = SyncFIFOBuffered(
             width=8 * self._config.rows, depth=self._columns

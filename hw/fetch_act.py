@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -115,7 +115,7 @@ class ActColumns(wiring.Component):
         self._receive(m, keep=keep, last=ends_job)
         return m
 
-    def _receive(self, m: Module, *, keep, last) -> None:
+    def _receive(self, m: Module, *, keep: Value, last: Value) -> None:
         """Mask the data of the read that begins in this cycle, when it arrives."""
         layout = data.StructLayout({"valid": 1, "last": 1, "keep": range(self._rows + 1)})
         arriving = data.View(layout, Cat(self.begin, last, _fit(m, keep, layout["keep"].shape)))
@@ -134,7 +134,7 @@ class ActColumns(wiring.Component):
             m.d.comb += self.column.word_select(row, 8).eq(Mux(row < arriving.keep, lane, 0))
 
 
-def _fit(m: Module, value, shape) -> Signal:
+def _fit(m: Module, value: Value, shape: ShapeLike) -> Signal:
     """``value`` in a signal of ``shape``."""
     fitted = Signal(shape, name="keep")
     m.d.comb += fitted.eq(value)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from collections.abc import Callable
+
+from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
 from intformer.hw.accumulator import ACCUMULATE_SPACING, AccumulatorControl, Accumulators
-from intformer.hw.array import SystolicArray
+from intformer.hw.array import ProcessingElement, SystolicArray
 from intformer.hw.ports import READ_LATENCY, UnitPort, WidePort, operation_layout
 from intformer.isa import Op
 from intformer.reference import ACC_BITS
@@ -166,7 +168,7 @@ class VectorIssue(wiring.Component):
             m.d.sync += self.active.eq(0)
         return m
 
-    def _issue(self, m: Module, *, first: Signal, few) -> None:
+    def _issue(self, m: Module, *, first: Value, few: Value) -> None:
         """Drive ``req.valid``: whether the next vector may be asked for."""
         recent = Signal(ACCUMULATE_SPACING - 1)  # vectors taken in the last cycles
         m.d.sync += recent.eq(Cat(self.control.acc.valid, recent))
@@ -200,9 +202,14 @@ class MatmulUnit(wiring.Component):
     the scratchpad is not ready. :attr:`latency` is from a vector's request to its ``done``.
     """
 
-    def __init__(self, config: CoreConfig, *, element=None) -> None:
+    def __init__(
+        self,
+        config: CoreConfig,
+        *,
+        element: Callable[..., ProcessingElement] = ProcessingElement,
+    ) -> None:
         self._config = config
-        self._array = SystolicArray(config, **({"element": element} if element else {}))
+        self._array = SystolicArray(config, element=element)
         super().__init__(
             {
                 "unit": In(UnitPort()),
@@ -247,7 +254,9 @@ class MatmulUnit(wiring.Component):
         self._count(m)
         return m
 
-    def _feed(self, m: Module, issue, array, accumulators) -> None:
+    def _feed(
+        self, m: Module, issue: VectorIssue, array: SystolicArray, accumulators: Accumulators
+    ) -> None:
         """Bring vectors to the array and their control to the accumulators."""
         control = issue.control
         stages = READ_LATENCY + array.latency - 2

@@ -97,10 +97,6 @@ class Commands(Source):
         self.stalled = 0
 
     @property
-    def done(self) -> bool:
-        return super().done
-
-    @property
     def finished(self) -> bool:
         return len(self.completed) == len(self._values)
 
