@@ -89,7 +89,7 @@ class Lowerer(Tensors):
             kind, inner = site.activation.kind, site.activation.factor
             fields["table"] = activation_table(lambda u: activation(kind, inner * u), target, final)
         if site.residual is not None:
-            name = self._fetch(site.residual, "native")
+            name = self._signed(site.residual)
             coding = self._codings[name]
             relative = factor / site.factor * site.res_factor * coding.scale / target.scale
             mult, shift = encode_multiplier(relative, what=output)
@@ -149,7 +149,7 @@ class Lowerer(Tensors):
         return name, scale, bias
 
     def _stored(self, site: Site, x: str, factor: Array) -> None:
-        source = self._fetch(x, "native")
+        source = self._signed(x)
         coding = self._codings[source]
         output = self._result(site.node, site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, factor * coding.scale, np.array([-coding.zero_point]), output)

@@ -21,7 +21,7 @@ from intformer.compiler.quantize.sites import Site
 __all__ = ["Plan"]
 
 PROBABILITY = Coding("uint8", 1.0 / 256.0)
-EXACT = {"int": Coding("int16", 1.0), "bool": Coding("uint8", 1.0)}
+EXACT = {"int": Coding("int16", 1.0), "bool": Coding("int8", 1.0)}
 
 _SHIFTABLE = {"linear", "softmax", "any"}  # readers that take a zero point
 

@@ -41,7 +41,9 @@ def find_sites(graph: fg.Graph) -> list[Site]:
     def open_site(name: str) -> Site | None:
         """The site that makes ``name``, if more can be fused to it."""
         site = sites.get(name)
-        if site is None or site.activation is not None or len(consumers[name]) != 1:
+        if site is None or not isinstance(site.node, fg.MatMul | fg.Add | fg.Scale):
+            return None
+        if site.activation is not None or len(consumers[name]) != 1:
             return None
         return None if name in graph.outputs else site
 

@@ -104,10 +104,16 @@ class Tensors:
             self._made[key] = output
         return self._made[key]
 
+    def _signed(self, name: str) -> str:
+        """The tensor that an element-wise operation reads: the native one, but never uint8."""
+        native = self._fetch(name, "native")
+        return native if self._codings[native].dtype != "uint8" else self._fetch(name, "int16")
+
     def _convert(self, source: str, name: str, coding: Coding) -> str:
         """A copy of a tensor in another coding."""
         have = self._codings[source]
-        output = self._tensor(name, self.out.tensors[source].shape, coding)
+        shape = self.out.tensors[source].shape
+        output = self._tensor(name, shape, coding)
         low, high = reference.LIMITS[coding.dtype]
         post = post_params(
             output,
@@ -117,7 +123,14 @@ class Tensors:
             hi=high,
             zero_point=coding.zero_point,
         )
-        self.out.nodes.append(ig.Pointwise(output, [source], output, "", post=post))
+        node: ig.Node
+        if have.dtype == "uint8":  # only the array reads unsigned codes: a product with ones
+            ones = np.eye(shape[-1], dtype=np.int8)
+            identity = self._tensor(f"{name}.identity", ones.shape, Coding("int8", 1.0), ones)
+            node = ig.MatMul(output, [source, identity], output, "", post=post)
+        else:
+            node = ig.Pointwise(output, [source], output, "", post=post)
+        self.out.nodes.append(node)
         return output
 
 

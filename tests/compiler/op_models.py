@@ -123,6 +123,10 @@ CASES: dict[str, Callable[[], Case]] = {
     "sigmoid": lambda: fn(lambda m, x: torch.sigmoid(x), X),
     "tanh": lambda: fn(lambda m, x: torch.tanh(x), X),
     "softmax": lambda: fn(lambda m, x: F.softmax(3 * x, -1), X),
+    "softmax_plus": lambda: fn(lambda m, x: F.softmax(x, -1) + x, X),
+    "softmax_gelu": lambda: fn(lambda m, x: F.gelu(4 * F.softmax(x, -1)), X),
+    "softmax_second": lambda: fn(lambda m, x: x @ F.softmax(x, -1).transpose(1, 2), X),
+    "softmax_cat": lambda: fn(lambda m, x: torch.cat([F.softmax(x, -1), x], -1), X),
     "masked_softmax": lambda: fn(
         lambda m, x: F.softmax(x.masked_fill(~_mask(), float("-inf")), -1), (2, 6, 6)
     ),
@@ -134,6 +138,16 @@ CASES: dict[str, Callable[[], Case]] = {
         lambda m, x, k: F.softmax(x.masked_fill(~k, float("-inf")), -1), (2, 6, 6), _mask()
     ),
     "layer_norm": lambda: fn(lambda m, x: m.norm(x), X, norm=_norm()),
+    "layer_norm_relu": lambda: fn(lambda m, x: F.relu(m.norm(x)), X, norm=_norm()),
+    "embedding_gelu": lambda: fn(lambda m, i: F.gelu(m.table(i)), IDS, table=_embedding()),
+    "mul_vector_gelu": lambda: fn(lambda m, x: F.gelu(x * _constant(12)), X),
+    "view_relu": lambda: fn(lambda m, x: F.relu(m.fc(x).transpose(1, 2)), X, fc=_linear()),
+    "relu_gelu": lambda: fn(lambda m, x: F.gelu(F.relu(m.fc(x))), X, fc=_linear()),
+    "gelu_sum": lambda: fn(lambda m, x: F.gelu(m.fc(x)) + x, X, fc=_linear(12, 12)),
+    "shared_product": lambda: fn(lambda m, x: (y := m.fc(x)) + F.gelu(y), X, fc=_linear(12, 12)),
+    "sum_of_products": lambda: fn(
+        lambda m, x: m.fc(x) + m.fd(x), X, fc=_linear(12, 12), fd=_linear(12, 12)
+    ),
     "layer_norm_plain": lambda: fn(lambda m, x: F.layer_norm(x, (12,)), X),
     "layer_norm_residual": lambda: fn(
         lambda m, x: (h := m.norm(x)) + m.fc(h), X, norm=_norm(), fc=_linear(12, 12)

@@ -50,6 +50,8 @@ def check(graph: ig.IntGraph) -> None:
                 top = 7 if node.weight_bits == 4 else 127
                 assert np.abs(second.const).max() <= top
             assert tensor.shape == (*first.shape[:-1], second.shape[-2])
+        if isinstance(node, ig.Pointwise):
+            assert first.dtype != "uint8"
         if isinstance(node, ig.MatMul | ig.Pointwise):
             check_post(graph, node.post, tensor, known)
         if isinstance(node, ig.Softmax):
@@ -83,6 +85,7 @@ def check_post(graph: ig.IntGraph, post: ig.PostParams, tensor: ig.Tensor, known
     if post.residual is not None:
         residual = graph.tensors[post.residual]
         assert post.residual in known
+        assert residual.dtype != "uint8"
         assert residual.zero_point == 0
         assert residual.shape == tensor.shape[len(tensor.shape) - len(residual.shape) :] or (
             np.broadcast_shapes(residual.shape, tensor.shape) == tensor.shape
