@@ -22,14 +22,16 @@ def runs(shapes: Mapping[str, tuple[int, ...]], data: Mapping[str, Array]) -> It
     """Yield the inputs of one run after the other.
 
     ``data`` holds an array per input with the samples along the first axis: either the model's
-    own first axis (as many samples as it holds make a run), or one more in front of its shape.
-    Samples that do not fill a run are left out.
+    own first axis (as many samples as it holds make a run; the last one is repeated where they run
+    out), or one more in front of its shape. The name of an only array does not matter.
 
     Raises
     ------
     UserError
         If an input is missing or unknown, a shape does not fit, or a value is not finite.
     """
+    if len(shapes) == len(data) == 1:
+        data = dict(zip(shapes, data.values(), strict=True))
     unknown = sorted(set(data) - set(shapes))
     if unknown or set(shapes) - set(data):
         raise UserError(
@@ -47,14 +49,15 @@ def _split(name: str, array: Array, shape: tuple[int, ...]) -> Array:
     """``array`` as ``[runs, *shape]``."""
     if array.shape[1:] == shape:
         result = array
-    elif shape and array.shape[1:] == shape[1:]:
-        count = len(array) // shape[0]
-        result = array[: count * shape[0]].reshape(count, *shape)
+    elif shape and array.shape[1:] == shape[1:] and len(array):
+        count = -(-len(array) // shape[0])
+        last = np.minimum(np.arange(count * shape[0]), len(array) - 1)
+        result = array[last].reshape(count, *shape)
     else:
         wanted = ("samples", *shape[1:]) if shape else ("samples",)
         raise UserError(f"input {name!r} must have shape {wanted}, not {array.shape}")
     if not len(result):
-        raise UserError(f"input {name!r} has {len(array)} samples; one run takes {shape[0]}")
+        raise UserError(f"input {name!r} has no samples")
     if not np.isfinite(result).all():
         raise UserError(f"input {name!r} holds values that are not finite")
     return result

@@ -73,8 +73,10 @@ def test_small_encoder_without_data(weights: str) -> None:
 
 def test_runs_split_the_first_axis() -> None:
     data_ = {"x": np.arange(14).reshape(7, 2)}
-    assert [len(r["x"]) for r in runs({"x": (3, 2)}, data_)] == [3, 3]
+    parts = [r["x"] for r in runs({"x": (3, 2)}, data_)]
+    assert [p[:, 0].tolist() for p in parts] == [[0, 2, 4], [6, 8, 10], [12, 12, 12]]
     assert [r["x"].shape for r in runs({"x": (7, 2)}, {"x": np.zeros((2, 7, 2))})] == [(7, 2)] * 2
+    assert len(list(runs({"x": (1, 2)}, {"arr_0": np.zeros((5, 2))}))) == 5
 
 
 @pytest.mark.parametrize(
