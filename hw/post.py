@@ -105,7 +105,8 @@ class PostUnit(wiring.Component):
         ready = Mux(from_acc, acc.o.valid, source.o.valid) & (residual.o.valid | ~fields.res_en)
         fire = Signal()
         m.d.comb += [
-            fire.eq(joined.active & results.room & ready),
+            # The readers deliver exactly the instruction's groups: nothing to count here.
+            fire.eq(results.room & ready),
             results.take.eq(fire),
             joined.step.eq(fire),
             acc.o.ready.eq(fire & from_acc),
