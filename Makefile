@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo test lint bench bench-fpga clean
+.PHONY: help setup demo test lint bench bench-fpga regress clean
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -12,6 +12,7 @@ help:
 	@echo 'make lint        ruff, type checker'
 	@echo 'make bench       utilization of whole models -> docs/results/utilization.{json,md}'
 	@echo 'make bench-fpga  the 8x8 core on an LFE5U-85F -> docs/results/fpga.{json,md}'
+	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 
 setup:
@@ -36,7 +37,12 @@ lint:
 
 bench:
 	@scripts/setup
-	$(PY) -m intformer.sim.bench_utilization
+	$(PY) -m examples.bench_utilization
+
+regress:
+	@scripts/setup --icarus
+	$(PY) -m examples.regress
+	INTFORMER_EXAMPLES=300 INTFORMER_RTL_EXAMPLES=40 $(PY) -m pytest -q tests/test_random_graphs.py
 
 bench-fpga:
 	@scripts/setup

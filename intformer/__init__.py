@@ -12,4 +12,12 @@ from intformer.model import CompiledModel
 
 __version__ = "0.1.0"
 
-__all__ = ["CompiledModel", "CoreConfig", "__version__", "compile", "load", "load_config", "verilog"]
+__all__ = [
+    "CompiledModel",
+    "CoreConfig",
+    "__version__",
+    "compile",
+    "load",
+    "load_config",
+    "verilog",
+]

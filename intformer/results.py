@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from datetime import date
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["provenance", "record"]
+__all__ = ["markdown_table", "provenance", "record"]
 
 RESULTS = Path("docs/results")
 TOOLS = (
@@ -42,6 +43,12 @@ def provenance() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     return {"commit": commit, "date": date.today().isoformat(), "versions": versions}
+
+
+def markdown_table(heads: list[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A Markdown table of the cells' texts."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def record(name: str, figures: dict[str, Any], markdown: str) -> None:

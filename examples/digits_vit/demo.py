@@ -98,15 +98,17 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _text(summary: dict, verification: str) -> str:
-    some, full = summary["accuracy_on_simulated_images"], summary["accuracy_on_test_split"]
-    return f"""
-{verification}
-
-accuracy                    float   integer reference   RTL
-  {summary["images"]:>4} simulated images    {some["float"]:6.2%}   {some["integer_reference"]:6.2%}              {some["rtl"]:6.2%}
-  {summary["test_images"]:>4} test images         {full["float"]:6.2%}   {full["integer_reference"]:6.2%}
-
-files: {", ".join(summary["files"].values())}"""
+    rows = []
+    for count, key in (
+        (summary["images"], "accuracy_on_simulated_images"),
+        (summary["test_images"], "accuracy_on_test_split"),
+    ):
+        cells = (summary[key].get(level) for level in ("float", "integer_reference", "rtl"))
+        texts = "".join(f"{'' if cell is None else format(cell, '.2%'):>20}" for cell in cells)
+        rows.append(f"  {count:>4} test images {texts}")
+    heads = "".join(f"{head:>20}" for head in ("float", "integer reference", "RTL"))
+    files = "\n".join(f"  {what:<15} {path}" for what, path in summary["files"].items())
+    return f"\n{verification}\n\naccuracy{'':<9} {heads}\n" + "\n".join(rows) + f"\n\n{files}"
 
 
 if __name__ == "__main__":
