@@ -40,10 +40,15 @@ class Reciprocal(wiring.Component):
             }
         )
 
+    @staticmethod
+    def latency_of(*, bits: int) -> int:
+        """:attr:`latency` of a unit with these parameters."""
+        return bits + 2
+
     @property
     def latency(self) -> int:
         """Cycles from the transfer at ``i`` to ``o.valid``."""
-        return self._bits + 2
+        return self.latency_of(bits=self._bits)
 
     @property
     def interval(self) -> int:

@@ -34,10 +34,15 @@ class SquareRoot(wiring.Component):
             }
         )
 
+    @staticmethod
+    def latency_of(width: int) -> int:
+        """:attr:`latency` of a unit with these parameters."""
+        return width // 2 + 1
+
     @property
     def latency(self) -> int:
         """Cycles from the transfer at ``i`` to ``o.valid``."""
-        return self._width // 2 + 1
+        return self.latency_of(self._width)
 
     @property
     def interval(self) -> int:

@@ -13,6 +13,7 @@ from intformer.hw.normalize import Normalizer
 from intformer.hw.ports import READ_LATENCY
 from intformer.hw.row_math import RECIPROCAL_FIELD, reduce_tree, tree_latency
 from intformer.hw.row_stream import CreditFifo, RowJoin, delay, row_beats
+from intformer.hw.row_timing import RowTiming
 from intformer.hw.variance import EPS_BITS, Variance
 from intformer.reference import NORM_BITS, RECIPROCAL_BITS
 
@@ -30,8 +31,8 @@ class LayerNorm(wiring.Component):
         i ─► sums of x and x*x ─► variance ─► normalize ─► square root ─► reciprocal ─► scale ─► o
          └──► FIFO of x ─────────────────────────────────────────────────────────────────┘
 
-    One beat per cycle; consecutive rows overlap, also inside the chain of serial units. A row
-    takes :meth:`row_cycles`.
+    One beat per cycle; consecutive rows overlap, also inside the chain of serial units. See
+    :attr:`timing`.
 
     Parameters
     ----------
@@ -85,34 +86,26 @@ class LayerNorm(wiring.Component):
             }
         )
 
-    @property
-    def serial_cycles(self) -> int:
-        """Least cycles from one row to the next, whatever their length."""
-        chain = (self._variance, self._normalizer, self._root, self._reciprocal)
-        return max(unit.interval for unit in chain)
+    @staticmethod
+    def timing_of(*, lanes: int, row_max: int) -> RowTiming:
+        """:attr:`timing` of a unit with these parameters."""
+        serial = _serial_latencies(row_max)
+        return RowTiming(
+            lanes=lanes,
+            latency_of_beat=29 + tree_latency(lanes) + sum(serial),
+            passes=2,
+            serial_cycles=max(serial) + 1,
+        )
 
     @property
-    def serial_latency(self) -> int:
-        """Cycles that the chain of serial units takes for one row."""
-        chain = (self._variance, self._normalizer, self._root, self._reciprocal)
-        return sum(unit.latency for unit in chain)
-
-    def latency(self, n: int) -> int:
-        """Cycles from the first beat of a row of ``n`` elements to the last of its result.
-
-        For a row alone, without stalls from outside.
-        """
-        beats = row_beats(n, self._lanes)
-        return 29 + tree_latency(self._lanes) + self.serial_latency + 2 * (beats - 1)
-
-    def row_cycles(self, n: int) -> int:
-        """Cycles from one row of ``n`` elements to the next, without stalls from outside."""
-        return max(row_beats(n, self._lanes), self.serial_cycles)
+    def timing(self) -> RowTiming:
+        """Latency and throughput."""
+        return self.timing_of(lanes=self._lanes, row_max=self._row_max)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         # The rows inside the serial chain wait here: at full rate, its latency in beats.
-        depth = 2 * self._beats + self.serial_latency + 24
+        depth = 2 * self._beats + sum(_serial_latencies(self._row_max)) + 24
         m.submodules.x_fifo = x_fifo = CreditFifo(self._x_layout, depth=depth, registered=True)
         sums = CreditFifo(self._variance.i_layout, depth=_ROWS_WAITING)
         m.submodules.sum_fifo = sums
@@ -221,3 +214,13 @@ class LayerNorm(wiring.Component):
 
 def _sum_of(a: Value, b: Value) -> Value:
     return a + b
+
+
+def _serial_latencies(row_max: int) -> list[int]:
+    """Cycles of each unit of the serial chain for one row."""
+    return [
+        Variance.latency_of(row_max=row_max),
+        Normalizer.latency_of(NORM_BITS, step=2),
+        SquareRoot.latency_of(NORM_BITS),
+        Reciprocal.latency_of(bits=RECIPROCAL_BITS),
+    ]

@@ -30,11 +30,9 @@ class Normalizer(wiring.Component):
     def __init__(self, width: int, *, step: int = 1, tag: ShapeLike | None = None) -> None:
         if step < 1 or width < 2 * step or width % step:
             raise ValueError(f"width must be a multiple of step ({step!r}), not {width!r}")
-        shifts = [1]
-        while 2 * shifts[-1] * step < width:
-            shifts.append(2 * shifts[-1])
+        self._width = width
         self._step = step
-        self._shifts = shifts[::-1]
+        self._shifts = shifts = _shifts(width, step)
         tags = {} if tag is None else {"tag": tag}
         self.o_layout = data.StructLayout({"x": width, "count": unsigned(len(shifts)), **tags})
         super().__init__(
@@ -49,10 +47,15 @@ class Normalizer(wiring.Component):
         """The count for ``x = 0``."""
         return sum(self._shifts)
 
+    @staticmethod
+    def latency_of(width: int, *, step: int = 1) -> int:
+        """:attr:`latency` of a unit with these parameters."""
+        return len(_shifts(width, step)) + 1
+
     @property
     def latency(self) -> int:
         """Cycles from the transfer at ``i`` to ``o.valid``."""
-        return len(self._shifts) + 1
+        return self.latency_of(self._width, step=self._step)
 
     @property
     def interval(self) -> int:
@@ -82,3 +85,11 @@ class Normalizer(wiring.Component):
                 with m.Case(len(self._shifts) - index), m.If(o.x[-bits:] == 0):
                     m.d.sync += [o.x.eq(o.x << bits), o.count.eq(o.count | shift)]
         return m
+
+
+def _shifts(width: int, step: int) -> list[int]:
+    """The shifts that are tried, in steps, the largest first."""
+    shifts = [1]
+    while 2 * shifts[-1] * step < width:
+        shifts.append(2 * shifts[-1])
+    return shifts[::-1]

@@ -65,17 +65,21 @@ class RowUnit(wiring.Component):
             }
         )
 
-    def instruction_cycles(self, op: Op, *, rows: int, n: int, masked: bool = False) -> int:
+    @staticmethod
+    def instruction_cycles(
+        config: CoreConfig, op: Op, *, rows: int, n: int, masked: bool = False
+    ) -> int:
         """Cycles from the transfer of an instruction to its ``done``, if no port stalls.
 
         The next instruction can be taken one cycle later. ``masked``: SOFTMAX with ``mask_en``,
         which reads for two cycles per beat.
         """
-        part = self._softmax if op == Op.SOFTMAX else self._layernorm
-        beats = row_beats(n, self._config.lanes)
+        part = Softmax if op == Op.SOFTMAX else LayerNorm
+        timing = part.timing_of(lanes=config.lanes, row_max=config.row_max)
+        beats = row_beats(n, config.lanes)
         mask_beats = beats if masked else 0
-        period = max(part.row_cycles(n), beats + mask_beats)
-        return _OVERHEAD + part.latency(n) + mask_beats + (rows - 1) * period
+        period = max(timing.row_cycles(n), beats + mask_beats)
+        return _OVERHEAD + timing.latency(n) + mask_beats + (rows - 1) * period
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()

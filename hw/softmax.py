@@ -18,6 +18,7 @@ from intformer.hw.row_math import (
     tree_latency,
 )
 from intformer.hw.row_stream import CreditFifo, RowJoin, delay, row_beats
+from intformer.hw.row_timing import RowTiming
 from intformer.reference import EXP_BITS, RECIPROCAL_BITS
 
 __all__ = ["Softmax"]
@@ -34,7 +35,7 @@ class Softmax(wiring.Component):
         i ─► running maximum ─► exponentials, sum ─► normalize, reciprocal ─► multiply ─► o
          └──► FIFO of x ────────┘   └──► FIFO of e ─────────────────────────┘
 
-    One beat per cycle; consecutive rows overlap. A row takes :meth:`row_cycles`.
+    One beat per cycle; consecutive rows overlap. See :attr:`timing`.
 
     Parameters
     ----------
@@ -59,7 +60,8 @@ class Softmax(wiring.Component):
             raise ValueError(f"row_max must be at least 2, not {row_max!r}")
         self._lanes = lanes
         self._beats = row_beats(row_max, lanes)
-        self._sum_bits = EXP_BITS + ceil_log2(row_max)
+        self._row_max = row_max
+        self._sum_bits = _sum_bits(row_max)
         self._x_layout = data.StructLayout(
             {"x": data.ArrayLayout(signed(8), lanes), "keep": lanes, "last": 1}
         )
@@ -83,23 +85,22 @@ class Softmax(wiring.Component):
             }
         )
 
+    @staticmethod
+    def timing_of(*, lanes: int, row_max: int) -> RowTiming:
+        """:attr:`timing` of a unit with these parameters."""
+        divide = Reciprocal.latency_of(bits=RECIPROCAL_BITS)
+        serial = Normalizer.latency_of(_sum_bits(row_max)) + divide
+        return RowTiming(
+            lanes=lanes,
+            latency_of_beat=24 + 2 * tree_latency(lanes) + serial,
+            passes=3,
+            serial_cycles=divide + 1,
+        )
+
     @property
-    def serial_cycles(self) -> int:
-        """Least cycles from one row to the next, whatever their length."""
-        return self._reciprocal.interval
-
-    def latency(self, n: int) -> int:
-        """Cycles from the first beat of a row of ``n`` elements to the last of its result.
-
-        For a row alone, without stalls from outside.
-        """
-        serial = self._normalizer.latency + self._reciprocal.latency
-        beats = row_beats(n, self._lanes)
-        return 24 + 2 * tree_latency(self._lanes) + serial + 3 * (beats - 1)
-
-    def row_cycles(self, n: int) -> int:
-        """Cycles from one row of ``n`` elements to the next, without stalls from outside."""
-        return max(row_beats(n, self._lanes), self.serial_cycles)
+    def timing(self) -> RowTiming:
+        """Latency and throughput."""
+        return self.timing_of(lanes=self._lanes, row_max=self._row_max)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -229,3 +230,8 @@ def _maximum_of(a: Signal, b: Signal) -> Signal:
 
 def _sum_of(a: Signal, b: Signal) -> Signal:
     return a + b
+
+
+def _sum_bits(row_max: int) -> int:
+    """Bits of the sum of a row's exponentials."""
+    return EXP_BITS + ceil_log2(row_max)

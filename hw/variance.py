@@ -38,7 +38,8 @@ class Variance(wiring.Component):
         sum_shape = signed(16 + growth)
         self.i_layout = data.StructLayout({"sum": sum_shape, "squares": 31 + growth})
         self.d_bits = max(30 + 2 * growth, EPS_BITS) + 1
-        self._digits = max(16 + growth, bits_for(row_max))
+        self._row_max = row_max
+        self._digits = _digits(row_max)
         super().__init__(
             {
                 "n": In(range(row_max + 1)),
@@ -48,10 +49,15 @@ class Variance(wiring.Component):
             }
         )
 
+    @staticmethod
+    def latency_of(*, row_max: int) -> int:
+        """:attr:`latency` of a unit with these parameters."""
+        return _digits(row_max) + 3
+
     @property
     def latency(self) -> int:
         """Cycles from the transfer at ``i`` to ``o.valid``."""
-        return self._digits + 3
+        return self.latency_of(row_max=self._row_max)
 
     @property
     def interval(self) -> int:
@@ -99,3 +105,8 @@ class Variance(wiring.Component):
         with m.Elif(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         return m
+
+
+def _digits(row_max: int) -> int:
+    """Bits of ``n`` and of the magnitude of ``sum``."""
+    return max(16 + ceil_log2(row_max), bits_for(row_max))

@@ -93,8 +93,8 @@ def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> 
         return ins["rows"] * ins["groups"] * reads + timing.post_latency
     if ins.op == Op.MOVE:
         return ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency
-    return RowUnit(config).instruction_cycles(
-        ins.op, rows=ins["rows"], n=ins["n"], masked=bool(ins["mask_en"])
+    return RowUnit.instruction_cycles(
+        config, ins.op, rows=ins["rows"], n=ins["n"], masked=bool(ins["mask_en"])
     )
 
 

@@ -176,8 +176,8 @@ async def takes_the_stated_cycles(dut):
             assert cycle < 5000
             await FallingEdge(dut.clk)
         await driver
-        assert ends[0] == unit.latency(n)
-        assert {b - a for a, b in itertools.pairwise(ends)} == {unit.row_cycles(n)}
+        assert ends[0] == unit.timing.latency(n)
+        assert {b - a for a, b in itertools.pairwise(ends)} == {unit.timing.row_cycles(n)}
 
 
 @both_simulators
