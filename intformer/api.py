@@ -80,10 +80,14 @@ def verilog(config: str | Path | CoreConfig, *, trace: bool = False) -> str:
 
     ``trace`` adds the ports that show scratchpad writes in simulation.
     """
+    from intformer import __version__
     from intformer.hw.core import Core
     from intformer.hw.verilog import emit
 
-    return emit(Core(load_config(config), trace=trace), name="core")
+    core = load_config(config)
+    parameters = ", ".join(f"{name} {value}" for name, value in core.to_dict().items())
+    header = f"// intformer {__version__} core; {parameters}\n"
+    return header + emit(Core(core, trace=trace), name="core")
 
 
 def read_npz(path: str | Path) -> dict[str, Array]:
