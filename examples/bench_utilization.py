@@ -109,9 +109,9 @@ def markdown(figures: dict[str, Any]) -> str:
         "# Utilization of whole models",
         "",
         "`make bench`: one run each on the RTL (Verilator), every tensor equal to the reference.",
-        "Share of the peak: MACs of the model (no padding) over cycles x rows x cols, from start to",
+        "Share of the peak: MACs of the model (no padding) over cycles x rows x cols, start to",
         "done, loads and stores included. External memory: the config's bytes per cycle,",
-        f"{figures['memory_latency']} cycles of latency. *Sim. Hz*: core cycles simulated per second.",
+        f"{figures['memory_latency']} cycles of latency. *Sim. Hz*: simulated cycles per second.",
         "",
         markdown_table(heads, (_summary_row(case) for case in figures["cases"])),
     ]
