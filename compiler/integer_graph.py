@@ -210,9 +210,7 @@ def execute(graph: IntGraph, inputs: dict[str, Array]) -> dict[str, Array]:
         values[name] = codes.astype(tensor.dtype)
     for node in graph.nodes:
         result = _EXECUTE[type(node)](node, values)
-        values[node.output] = np.ascontiguousarray(result).astype(
-            graph.tensors[node.output].dtype
-        )
+        values[node.output] = np.ascontiguousarray(result).astype(graph.tensors[node.output].dtype)
     return values
 
 

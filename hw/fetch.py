@@ -95,7 +95,7 @@ class FetchUnit(wiring.Component):
         is_act = cmd.payload.op == Op.FETCH_ACT
         full, act = Signal(), Signal()
         stream_job, act_job = Signal(from_stream.job.p.shape()), Signal(ActJob())
-        beats = [times(streamed.columns, column_beats(config, int4=int4)) for int4 in (0, 1)]
+        beats = [times(streamed.columns, column_beats(config, int4=int4)) for int4 in (False, True)]
         take = cmd.valid & cmd.ready
         m.d.comb += [
             cmd.ready.eq(~full & reader.i.ready),

@@ -246,25 +246,21 @@ class Sequencer(wiring.Component):
 
         m.d.sync += self.done.eq(0)
         with m.FSM():
-            with m.State("IDLE"):
-                with m.If(self.start & fetch.idle):
-                    m.d.comb += fetch.start.eq(1)
-                    m.d.sync += [self.busy.eq(1), self.error.eq(0)]
-                    m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(fetch.o.valid):
-                    with m.If(~known):
-                        m.d.sync += self.error.eq(1)
-                        m.next = "DRAIN"
-                    with m.Elif(is_end):
-                        m.next = "DRAIN"
-                    with m.Else():
-                        for u, gate in enumerate(gates):
-                            with m.If(target == u):
-                                m.d.comb += [
-                                    gate.i.valid.eq(1),
-                                    fetch.o.ready.eq(gate.i.ready),
-                                ]
+            with m.State("IDLE"), m.If(self.start & fetch.idle):
+                m.d.comb += fetch.start.eq(1)
+                m.d.sync += [self.busy.eq(1), self.error.eq(0)]
+                m.next = "RUN"
+            with m.State("RUN"), m.If(fetch.o.valid):
+                with m.If(~known):
+                    m.d.sync += self.error.eq(1)
+                    m.next = "DRAIN"
+                with m.Elif(is_end):
+                    m.next = "DRAIN"
+                with m.Else():
+                    for unit, gate in zip(Unit, gates, strict=True):
+                        with m.If(target == unit):
+                            m.d.comb += gate.i.valid.eq(1)
+                            m.d.comb += fetch.o.ready.eq(gate.i.ready)
             with m.State("DRAIN"):
                 m.d.comb += fetch.stop.eq(1)
                 with m.If(all_idle & fetch.idle):

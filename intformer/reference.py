@@ -39,7 +39,7 @@ LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 """Range of each code type."""
 
 
-def _check_width(values: NDArray[np.int64], bits: int, what: str) -> None:
+def _check_width(values: IntArray, bits: int, what: str) -> None:
     if values.size and (
         int(values.min()) < -(1 << (bits - 1)) or int(values.max()) >= 1 << (bits - 1)
     ):

@@ -139,7 +139,7 @@ def run_levels(
         from intformer.sim.iss import Iss
 
         iss = Iss(model.program)
-        results = []
+        results: list[RunResult] = []
         for i, codes in enumerate(runs):
             results.append(iss.run(codes))
             if progress:

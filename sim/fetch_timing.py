@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from intformer.config import CoreConfig
 from intformer.isa import Instruction, Op
@@ -70,7 +71,7 @@ class FetchTiming:
                 while self._asked + beats - self._used > self._timing.fetch_beats:
                     yield self._changed
                 self._asked += beats
-                self._port.request(FETCH, beats, lambda b=beats: self._grant(b))
+                self._port.request(FETCH, beats, partial(self._grant, beats))
                 yield 1
                 left -= beats
 

@@ -227,9 +227,10 @@ class _Run:
             while not ready:
                 yield changed
             ins = self._decode(self.dispatched)
-            if ins.op == Op.END:
+            unit = ins.op.unit
+            if unit is None:  # END
                 break
-            gate = self.gates[ins.op.unit]
+            gate = self.gates[unit]
             while len(gate.queue) >= gate.depth:
                 yield gate.changed
             ready.popleft()

@@ -24,10 +24,10 @@ class SimulationError(IntformerError):
 
 
 class Write(NamedTuple):
-    """Values for the elements ``index`` of the flat memory ``memory``."""
+    """Values for the elements ``places`` of the flat memory ``memory``."""
 
     memory: str
-    index: Array
+    places: Array
     values: Array
 
 

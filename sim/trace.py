@@ -93,14 +93,14 @@ def _parse(
     width = np.where(wide, config.lanes, config.rows)
     base = fields["word"] * width + fields["sub"] * config.lanes
     written = (fields["mask"][:, None] >> lanes) & 1 == 1
-    record, lane = np.nonzero(written)
+    entry, lane = np.nonzero(written)
     step = _global_steps(fields["unit"], fields["count"], of_unit=of_unit)
-    return fields["sample"][record], (
-        step[record],
-        fields["mem"][record],
-        base[record] + lane,
-        values[record, lane],
-        fields["cycle"][record],
+    return fields["sample"][entry], (
+        step[entry],
+        fields["mem"][entry],
+        base[entry] + lane,
+        values[entry, lane],
+        fields["cycle"][entry],
     )
 
 

@@ -43,13 +43,12 @@ def _act_columns(machine: Machine, ins: Instruction) -> Array:
         np.arange(cols)[::-1],
         indexing="ij",
     )
-    channel = (nt * cols + c).ravel()
-    kt = kt.ravel()
+    channel, tile = (nt * cols + c).ravel(), kt.ravel()
     real = channel < ins["n"]
-    word = ins["base"] + channel[real] * ins["stride"] + kt[real]
+    word = ins["base"] + channel[real] * ins["stride"] + tile[real]
     columns = np.zeros((channel.size, rows), np.int8)
     columns[real] = machine.read("act", word[:, None] * rows + np.arange(rows)).view(np.int8)
-    last = kt == ins["k_tiles"] - 1
+    last = tile == ins["k_tiles"] - 1
     columns[last, ins["k_last"] :] = 0
     return columns
 

@@ -68,7 +68,7 @@ def _lower_all(low: Lowering, io: InputOutput) -> None:
         for copy in storage.copies:
             if copy.when == when:
                 lower_copy(low, copy, name)
-        if type(node) in _LOWER:
+        if node is not None and type(node) in _LOWER:
             _LOWER[type(node)](low, node)
     for tensor in dict.fromkeys(graph.outputs):
         io.store(tensor)

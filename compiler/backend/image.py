@@ -75,6 +75,7 @@ def parameter_bytes(
     bias: NDArray[Any],
     mult: NDArray[Any],
     shift: NDArray[Any],
+    *,
     segments: list[tuple[int, int]],
     lanes: int,
 ) -> bytes:

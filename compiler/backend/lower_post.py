@@ -64,10 +64,11 @@ class Epilogue:
         scalar = all(a.size == 1 for a in arrays) and n != 1
         if scalar:
             arrays = [np.broadcast_to(a, lanes) for a in arrays]
-            first = self.low.load_params(parameter_bytes(*arrays, [(0, lanes)], lanes), self.node)
+            data = parameter_bytes(*arrays, segments=[(0, lanes)], lanes=lanes)
+            first = self.low.load_params(data, self.node)
             return Params({a: first for a, _ in segments}, 0)
         arrays = [np.broadcast_to(a, n) for a in arrays]
-        data = parameter_bytes(*arrays, segments, lanes)
+        data = parameter_bytes(*arrays, segments=segments, lanes=lanes)
         group = self.low.load_params(data, self.node)
         firsts = {}
         for a, b in segments:

@@ -95,7 +95,8 @@ def lower_layernorm(low: Lowering, node: LayerNorm) -> None:
     arrays = [
         np.broadcast_to(np.asarray(a).reshape(-1), n) for a in (node.beta, node.gamma, node.shift)
     ]
-    param = low.load_params(parameter_bytes(*arrays, [(0, n)], low.config.lanes), node.name)
+    data = parameter_bytes(*arrays, segments=[(0, n)], lanes=low.config.lanes)
+    param = low.load_params(data, node.name)
     groups = np.arange(param, param + row_words(n, low.config.lanes))
     src, dst = (rows_of(low.storage.positions(t)) for t in (x, node.output))
     widths = [low.storage.width(x), low.storage.width(node.output)]

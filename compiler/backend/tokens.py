@@ -120,6 +120,8 @@ def _check_tokens(drafts: list[Draft], masks: list[Masks], config: CoreConfig) -
     """Bound every token counter: a unit may lag by its queue, its producers may run ahead."""
     for consumer in Unit:
         mine = [i for i, d in enumerate(drafts) if d.unit == consumer]
+        if not mine:
+            continue
         for producer in Unit:
             pushes = np.cumsum(
                 [
@@ -127,9 +129,7 @@ def _check_tokens(drafts: list[Draft], masks: list[Masks], config: CoreConfig) -
                     for d, m in zip(drafts, masks, strict=True)
                 ]
             )
-            pops = np.cumsum([masks[i].pop >> producer & 1 for i in mine]) if mine else []
-            if not mine:
-                continue
+            pops = np.cumsum([masks[i].pop >> producer & 1 for i in mine])
             assert pushes[-1] == pops[-1], "tokens pushed and popped differ"
             before = np.searchsorted(mine, np.arange(len(drafts)), side="right")
             lag = np.maximum(before - config.queue_depth - 1, 0)
