@@ -79,7 +79,7 @@ class _MatMulLowering:
         for run in self._runs(self.source):
             fields = {"ext": ext, "columns": columns, "int4": int(int4)}
             self._fetch(Draft(Op.FETCH_STREAM, fields, node.name, cycles=beats))
-            self._tiles(run, tiles, params)
+            self._tiles(run, tiles, params, column_cycles=beats // columns)
 
     def _dynamic(self, tiles: list[Tile], params: Params) -> None:
         low = self.low
@@ -147,10 +147,12 @@ class _MatMulLowering:
         self.low.jobs += 1
         self.low.add(draft)
 
-    def _tiles(self, run: RowRun, tiles: list[Tile], params: Params) -> None:
+    def _tiles(
+        self, run: RowRun, tiles: list[Tile], params: Params, *, column_cycles: int = 1
+    ) -> None:
         low = self.low
         words = self.source[run.first : run.end]
-        per_tile = max(run.count, 2 * low.config.cols)
+        per_tile = max(run.count, max(2, column_cycles) * low.config.cols)
         for tile in tiles:
             region = AccRegion(run.count)
             fields = {

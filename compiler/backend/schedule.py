@@ -1,29 +1,288 @@
-"""Order of the instructions, and the accumulator rows of every product."""
+"""Order of the instructions, and the accumulator rows of every product.
+
+A list scheduler plays the units in estimated time. Each takes the instruction with the longest
+path to the end among those that can start; the array takes a whole product (a FETCH and its
+MATMULs) at a time. The program lists instructions by their estimated start, so the sequencer,
+which dispatches in order, finds room in the queues when it matters. LOADs that nothing holds
+back are put off until shortly before their use.
+"""
 
 from __future__ import annotations
 
+import heapq
+
+import numpy as np
+
+from intformer.compiler.backend.dependencies import dependencies
 from intformer.compiler.backend.emit import Draft
 from intformer.config import CoreConfig
+from intformer.isa import Op, Unit
 
 __all__ = ["schedule"]
 
+HANDOVER = 6
+"""Cycles from the completion of an instruction to the start of one that waits for it."""
+FETCH_LEAD = 40
+"""Cycles from the start of a FETCH to the first tile of weights, beside its columns."""
+LOAD_MARGIN = 400
+"""Cycles by which a LOAD should be early."""
+NEVER = float("inf")
+
 
 def schedule(drafts: list[Draft], config: CoreConfig) -> list[Draft]:
-    """Drafts in program order, with the base of each accumulator region set."""
-    _ring(drafts, config.acc_depth)
-    return drafts
+    """Drafts in program order, with the base of each accumulator region set.
+
+    Any order that is returned respects all dependencies and feeds MATMULs in the order of
+    their FETCHes.
+    """
+    order = _ListScheduler(drafts, config).run()
+    ordered = [drafts[i] for i in order] if order is not None else list(drafts)
+    _ring(ordered, config.acc_depth)
+    return ordered
 
 
 def _ring(drafts: list[Draft], depth: int) -> None:
-    """Accumulator regions one after the other, over and over."""
+    """Accumulator regions one after the other, over and over, in the order of the MATMULs."""
     cursor = 0
-    seen = set()
     for draft in drafts:
-        region = draft.acc
-        if region is None or id(region) in seen:
+        if draft.op is not Op.MATMUL:
             continue
-        seen.add(id(region))
-        if cursor + region.rows > depth:
+        assert draft.acc is not None
+        if cursor + draft.acc.rows > depth:
             cursor = 0
-        region.base = cursor
-        cursor += region.rows
+        draft.acc.base = cursor
+        cursor += draft.acc.rows
+
+
+class _Job:
+    """A FETCH and the MATMULs that take its columns, as indices of drafts."""
+
+    def __init__(self, fetch: int) -> None:
+        self.fetch = fetch
+        self.products: list[int] = []
+
+
+class _Queue:
+    """Items that can start: by time until they are ready, then by priority."""
+
+    def __init__(self) -> None:
+        self._later: list[tuple[float, int]] = []
+        self._ready: list[tuple[float, int]] = []
+
+    def push(self, item: int, *, ready: float) -> None:
+        heapq.heappush(self._later, (ready, item))
+
+    def start(self, free: float) -> float:
+        """When the next item can start on a unit that is free from ``free`` on."""
+        if self._ready:
+            return free
+        return max(free, self._later[0][0]) if self._later else NEVER
+
+    def pop(self, free: float, priority: list[float]) -> int:
+        now = self.start(free)
+        while self._later and self._later[0][0] <= now:
+            _, item = heapq.heappop(self._later)
+            heapq.heappush(self._ready, (-priority[item], item))
+        return heapq.heappop(self._ready)[1]
+
+
+class _ListScheduler:
+    def __init__(self, drafts: list[Draft], config: CoreConfig) -> None:
+        self.drafts, self.config = drafts, config
+        self.needs = dependencies(drafts, config)
+        self.users: list[list[int]] = [[] for _ in drafts]
+        for index, needs in enumerate(self.needs):
+            for step in needs:
+                self.users[step].append(index)
+        self.missing = [len(needs) for needs in self.needs]
+        self.priority = self._paths_to_end()
+        self.start = [0.0] * len(drafts)
+        self.end = [NEVER] * len(drafts)
+        self.free = dict.fromkeys(Unit, 0.0)
+        self.queues = {unit: _Queue() for unit in Unit}
+        self.acc_free = np.zeros(config.acc_depth)
+        self.acc_next = 0
+        self.acc_posts: dict[int, int] = {}
+        self._collect_jobs()
+        self.current: list[int] = []  # products of the present job still to come, last first
+
+    def run(self) -> list[int] | None:
+        """The order, or ``None`` if the scheduler got stuck."""
+        for index, missing in enumerate(self.missing):
+            if missing == 0:
+                self._offer(index)
+        for _ in range(len(self.drafts)):
+            if not self._step():
+                return None
+            if len(self.done) == len(self.drafts):
+                break
+        self._delay_loads()
+        return sorted(range(len(self.drafts)), key=lambda i: (self.start[i], self.rank[i]))
+
+    def _paths_to_end(self) -> list[float]:
+        path = [0.0] * len(self.drafts)
+        for index in reversed(range(len(self.drafts))):
+            after = max((path[user] for user in self.users[index]), default=0.0)
+            # A FETCH goes on while its products run.
+            own = FETCH_LEAD if self.drafts[index].unit is Unit.FETCH else self._cycles(index)
+            path[index] = after + own + HANDOVER
+        return path
+
+    def _collect_jobs(self) -> None:
+        self.jobs: dict[int, _Job] = {}
+        for index, draft in enumerate(self.drafts):
+            if draft.unit is Unit.FETCH:
+                self.jobs[draft.job] = _Job(index)
+            elif draft.op is Op.MATMUL:
+                self.jobs[draft.job].products.append(index)
+                assert draft.acc is not None
+                self.acc_posts[id(draft.acc)] = 0
+            elif draft.op is Op.POST_ACC:
+                self.acc_posts[id(draft.acc)] += 1
+        self.acc_end: dict[int, float] = {}
+        self.done: list[int] = []
+        self.rank = [0] * len(self.drafts)
+        for job in self.jobs.values():
+            # A job is offered when its first product lacks nothing but the FETCH itself.
+            self.missing[job.fetch] += len(self.needs[job.products[0]] - {job.fetch})
+            for step in self.needs[job.products[0]] - {job.fetch}:
+                self.users[step].append(job.fetch)
+
+    def _cycles(self, index: int) -> float:
+        draft = self.drafts[index]
+        tail = self.config.rows + self.config.cols if draft.op is Op.MATMUL else 0
+        return draft.cycles + tail
+
+    def _ready_time(self, index: int) -> float:
+        return max((self.end[step] + HANDOVER for step in self.needs[index]), default=0.0)
+
+    def _offer(self, index: int) -> None:
+        """All that ``index`` needs has been scheduled."""
+        draft = self.drafts[index]
+        if draft.op is Op.MATMUL:
+            return  # comes with its job
+        ready = self._ready_time(index)
+        if draft.unit is Unit.FETCH:
+            first = self.jobs[draft.job].products[0]
+            needs = self.needs[first] - {index}
+            ready = max([ready, *(self.end[step] + HANDOVER for step in needs)])
+        self.queues[draft.unit].push(index, ready=ready)
+
+    def _step(self) -> bool:
+        """Schedule the instruction, or the job's next one, that can start first."""
+        best, when = None, NEVER
+        for unit in Unit:
+            if unit is Unit.MATMUL:
+                start = self._product_start()
+            elif unit is Unit.FETCH:
+                free = NEVER if self.current else self.free[Unit.MATMUL]
+                start = self.queues[unit].start(free)
+            else:
+                start = self.queues[unit].start(self.free[unit])
+            if start < when:
+                best, when = unit, start
+        if best is None:
+            return False
+        if best is Unit.MATMUL:
+            self._commit_product(when)
+        elif best is Unit.FETCH:
+            self._commit_fetch()
+        else:
+            index = self.queues[best].pop(self.free[best], self.priority)
+            self._commit(index, when)
+        return True
+
+    def _commit(self, index: int, start: float) -> None:
+        draft = self.drafts[index]
+        self.start[index] = start
+        self.end[index] = start + self._cycles(index)
+        self.free[draft.unit] = start + draft.cycles
+        self.rank[index] = len(self.done)
+        self.done.append(index)
+        if draft.op is Op.POST_ACC:
+            self._release(draft, self.end[index])
+        if draft.unit is Unit.FETCH:
+            own = set(self.jobs[draft.job].products)
+            self._settle([user for user in self.users[index] if user in own])
+        else:
+            self._settle(self.users[index])
+
+    def _settle(self, users: list[int]) -> None:
+        """One thing less is missing for each of ``users``."""
+        for user in users:
+            self.missing[user] -= 1
+            if self.missing[user] == 0:
+                self._offer(user)
+
+    # The array
+
+    def _commit_fetch(self) -> None:
+        """Begin a job. Its FETCH starts as early as it can: it fills the column FIFO ahead."""
+        index = self.queues[Unit.FETCH].pop(self.free[Unit.MATMUL], self.priority)
+        job = self.jobs[self.drafts[index].job]
+        self.current = job.products[::-1]
+        start = max(self.free[Unit.FETCH], self._ready_time(index))
+        self._commit(index, start)
+
+    def _product_start(self) -> float:
+        if not self.current or self.missing[self.current[-1]]:
+            return NEVER
+        index = self.current[-1]
+        region = self.drafts[index].acc
+        assert region is not None
+        if self.acc_next + region.rows > self.config.acc_depth:
+            self.acc_next = 0
+        room = self.acc_free[self.acc_next : self.acc_next + region.rows].max()
+        fetch = self.jobs[self.drafts[index].job].fetch
+        needs = [self.end[step] for step in self.needs[index] if step != fetch]
+        ready = max(needs, default=0.0) + HANDOVER
+        weights = self.start[fetch] + FETCH_LEAD
+        return max(self.free[Unit.MATMUL], ready, weights, room + HANDOVER)
+
+    def _commit_product(self, start: float) -> None:
+        index = self.current.pop()
+        region = self.drafts[index].acc
+        assert region is not None
+        region.base = self.acc_next
+        self.acc_free[region.base : region.base + region.rows] = NEVER
+        self.acc_next += region.rows
+        self._commit(index, start)
+        if not self.current:
+            self._finish_fetch(self.jobs[self.drafts[index].job], start)
+
+    def _finish_fetch(self, job: _Job, start: float) -> None:
+        """The last product has started: the FETCH ends, the next may fill the FIFO behind it.
+
+        What overwrites the operand of a FETCH is listed after all of its products, because
+        the FETCH cannot end without them.
+        """
+        self.free[Unit.FETCH] = start
+        self.end[job.fetch] = start + 1
+        own = set(job.products)
+        self._settle([user for user in self.users[job.fetch] if user not in own])
+
+    def _release(self, draft: Draft, end: float) -> None:
+        """Free the region of ``draft`` when its last POST is scheduled."""
+        region = draft.acc
+        assert region is not None
+        self.acc_posts[id(region)] -= 1
+        last = max(end, self.acc_end.get(id(region), 0.0))
+        self.acc_end[id(region)] = last
+        if self.acc_posts[id(region)] == 0:
+            self.acc_free[region.base : region.base + region.rows] = last
+
+    # LOADs
+
+    def _delay_loads(self) -> None:
+        """Start LOADs as late as their use allows, with a margin."""
+        loads = [i for i, d in enumerate(self.drafts) if d.op is Op.LOAD]
+        deadline = {
+            i: min((self.start[u] for u in self.users[i] if i in self.needs[u]), default=0.0)
+            for i in loads
+        }
+        following = NEVER
+        for index in sorted(loads, key=lambda i: deadline[i], reverse=True):
+            cycles = self.drafts[index].cycles
+            latest = min(deadline[index] - LOAD_MARGIN, following) - 2 * cycles
+            self.start[index] = max(self.start[index], latest)
+            following = self.start[index]
