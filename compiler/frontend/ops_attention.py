@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -14,7 +14,7 @@ from intformer.compiler.frontend.ops_math import batched_matmul
 
 __all__ = ["additive_mask"]
 
-Operand = Tensor | torch.Tensor
+Operand: TypeAlias = "Tensor | torch.Tensor"
 
 _NEVER = -1e4
 """Scores at or below this, added or filled in, mean that the element does not count."""

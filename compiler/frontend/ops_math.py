@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from intformer.compiler.frontend.ops_views import reshape
 
 __all__ = ["batched_matmul", "scale"]
 
-Operand = Tensor | torch.Tensor
+Operand: TypeAlias = "Tensor | torch.Tensor"
 
 
 @rule("aten.linear")
@@ -195,8 +195,9 @@ def _sum(lo: Lowering, x: Any, y: Any, factors: tuple[float, float]) -> Tensor:
     x, y = (v if isinstance(v, Tensor | torch.Tensor) else torch.tensor(float(v)) for v in (x, y))
     shape = np.broadcast_shapes(tuple(x.shape), tuple(y.shape))
     names = [_addend(lo, v, shape) for v in (x, y)]
-    if all(lo.build.shape(name) != shape for name in names):
-        names[0] = lo.build.expand(names[0], shape)
+    computed = [i for i, v in enumerate((x, y)) if isinstance(v, Tensor)]
+    if all(lo.build.shape(names[i]) != shape for i in computed):
+        names[computed[0]] = lo.build.expand(names[computed[0]], shape)
     return lo.wrap(lo.build.node(fg.Add, lo.name, names, shape, factors=factors))
 
 

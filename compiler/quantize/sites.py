@@ -34,65 +34,60 @@ class Site:
 
 def find_sites(graph: fg.Graph) -> list[Site]:
     """Sites in execution order; nodes other than products, sums and activations stay alone."""
-    producers, consumers = graph.producers(), graph.consumers()
-    order = {id(node): i for i, node in enumerate(graph.nodes)}
-    sites: dict[str, Site] = {}
+    finder = _Finder(graph)
+    for node in graph.nodes:
+        site = finder.site_of(node)
+        finder.sites.pop(site.output, None)  # a fused site moves to its last node's place
+        site.output = node.output
+        finder.sites[node.output] = site
+    return list(finder.sites.values())
 
-    def open_site(name: str) -> Site | None:
+
+class _Finder:
+    """The sites so far, by the value that each makes."""
+
+    def __init__(self, graph: fg.Graph) -> None:
+        self.graph = graph
+        self.sites: dict[str, Site] = {}
+        self._consumers = graph.consumers()
+        self._order = {node.output: i for i, node in enumerate(graph.nodes)}
+
+    def site_of(self, node: fg.Node) -> Site:
+        """The site that ``node`` joins or opens."""
+        if isinstance(node, fg.Add):
+            return self._sum(node)
+        if isinstance(node, fg.Activation):
+            source = node.inputs[0]
+            site = self._open(source) or Site(node, node.output, x=source, before=source)
+            site.activation = node
+            return site
+        return Site(node, node.output, before=node.output)
+
+    def _open(self, name: str) -> Site | None:
         """The site that makes ``name``, if more can be fused to it."""
-        site = sites.get(name)
+        site = self.sites.get(name)
         if site is None or not isinstance(site.node, fg.MatMul | fg.Add | fg.Scale):
             return None
-        if site.activation is not None or len(consumers[name]) != 1:
+        if site.activation is not None or len(self._consumers[name]) != 1:
             return None
-        return None if name in graph.outputs else site
+        return None if name in self.graph.outputs else site
 
-    for node in graph.nodes:
-        if isinstance(node, fg.MatMul):
-            sites[node.output] = Site(node, node.output, before=node.output)
-        elif isinstance(node, fg.Add):
-            site = _fuse_add(graph, producers, order, node, open_site)
-            sites.pop(site.output if site.output != node.output else "", None)
-            site.output = site.before = node.output
-            sites[node.output] = site
-        elif isinstance(node, fg.Activation):
-            site = open_site(node.inputs[0])
-            if site is None:
-                site = Site(node, node.output, x=node.inputs[0], before=node.inputs[0])
-            else:
-                del sites[site.output]
-            site.activation, site.output = node, node.output
-            sites[node.output] = site
+    def _sum(self, node: fg.Add) -> Site:
+        """The site of a sum: the latest product that feeds only it takes the other operand."""
+        shape = self.graph.values[node.output].shape
+        products: list[tuple[int, int, Site]] = []
+        for i, name in enumerate(node.inputs):
+            site = self._open(name)
+            if site is None or not isinstance(site.node, fg.MatMul) or site.residual is not None:
+                continue
+            if self.graph.values[name].shape == shape:
+                products.append((self._order[name], i, site))
+        if products:
+            _, main, site = max(products, key=lambda item: item[:2])
         else:
-            sites[node.output] = Site(node, node.output, before=node.output)
-    return list(sites.values())
-
-
-def _fuse_add(graph, producers, order, node: fg.Add, open_site) -> Site:  # type: ignore[no-untyped-def]
-    """The site of a sum: the latest product that feeds only it takes the other operand."""
-    shape = graph.values[node.output].shape
-    best, best_order = None, -1
-    for i in (0, 1):
-        site = open_site(node.inputs[i])
-        if site is None or not isinstance(site.node, fg.MatMul) or site.residual is not None:
-            continue
-        if graph.values[node.inputs[i]].shape != shape:
-            continue
-        if order[id(producers[node.inputs[i]])] > best_order:
-            best, best_order = i, order[id(producers[node.inputs[i]])]
-    if best is not None:
-        site = open_site(node.inputs[best])
-        site.factor, site.res_factor = node.factors[best], node.factors[1 - best]
-        site.residual = node.inputs[1 - best]
+            values = [self.graph.values[name] for name in node.inputs]
+            main = int(values[0].shape != shape or values[0].const is not None)
+            site = Site(node, node.output, x=node.inputs[main])
+        site.factor, site.res_factor = node.factors[main], node.factors[1 - main]
+        site.residual, site.before = node.inputs[1 - main], node.output
         return site
-    main = 0 if graph.values[node.inputs[0]].shape == shape else 1
-    if graph.values[node.inputs[main]].const is not None:
-        main = 1 - main
-    return Site(
-        node,
-        node.output,
-        x=node.inputs[main],
-        factor=node.factors[main],
-        residual=node.inputs[1 - main],
-        res_factor=node.factors[1 - main],
-    )

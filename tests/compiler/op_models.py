@@ -112,6 +112,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "add_constant": lambda: fn(lambda m, x: x + _constant(6, 12), X),
     "add_broadcast": lambda: fn(lambda m, x, y: x + y, X, (2, 1, 12)),
     "add_broadcast_both": lambda: fn(lambda m, x, y: x + y, (2, 1, 12), (1, 6, 12)),
+    "add_bigger_constant": lambda: fn(lambda m, x: x + _constant(3, 2, 6, 12), X),
+    "constant_plus_linear": lambda: fn(lambda m, x: _constant(6, 20) - m.fc(x), X, fc=_linear()),
     "add_self": lambda: fn(lambda m, x: x + x, X),
     "rsub": lambda: fn(lambda m, x: 1.0 - x, X),
     "mul": lambda: fn(lambda m, x: x * 0.25, X),

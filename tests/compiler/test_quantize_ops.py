@@ -12,6 +12,13 @@ from intformer.compiler.quantize import dequantize_outputs, quantize, quantize_i
 
 ERROR = {"int8": 0.02, "int4": 0.20}
 """Largest root-mean-square error allowed, as a share of the output's root mean square."""
+WIDE = (
+    {n for n in CASES if n.startswith(("add_", "embedding")) and not n.endswith("gelu")}
+    | {"add", "rsub", "reshape", "permute", "slice", "stack", "expand", "repeat", "class_token"}
+    | {"layer_norm", "layer_norm_plain", "select", "split", "unbind", "dropout"}
+) - {"added_mask_softmax"}
+"""Cases that are int16 throughout."""
+WIDE_ERROR = 0.0003
 
 
 @pytest.mark.parametrize("weights", ERROR)
@@ -26,7 +33,7 @@ def test_close_to_float(name: str, weights: str) -> None:
     for output, want in zip(quantized.outputs, torch_outputs(module, inputs), strict=True):
         assert outputs[output].shape == want.shape
         error = np.sqrt(np.mean((outputs[output] - want) ** 2) / np.mean(want**2))
-        assert error < ERROR[weights], f"{output}: {error:.4f}"
+        assert error < (WIDE_ERROR if name in WIDE else ERROR[weights]), f"{output}: {error:.4f}"
 
 
 def check(graph: ig.IntGraph) -> None:
