@@ -26,7 +26,7 @@ SHIFT_MIN, SHIFT_MAX = 2, 47
 EXP_BITS = 20
 """Width of a softmax table entry; entry 0 is ``2**EXP_BITS - 1``."""
 RECIPROCAL_BITS = 18
-"""Softmax and LayerNorm reciprocals lie in ``(2**17, 2**18]``."""
+"""Softmax and LayerNorm reciprocals lie in ``[2**17, 2**18]``, both ends included."""
 
 NORM_FRACTION = 16
 """Fraction bits of the normalized value inside LayerNorm."""
