@@ -1,10 +1,9 @@
 """Order of the instructions, and the accumulator rows of every product.
 
-A list scheduler plays the units in estimated time. Each takes the instruction with the longest
-path to the end among those that can start; the array takes a whole product (a FETCH and its
+A list scheduler plays the units in estimated time. Each takes, of the instructions that can
+start, the one with the longest path behind it; the array takes a whole product (a FETCH and its
 MATMULs) at a time. The program lists instructions by their estimated start, so the sequencer,
-which dispatches in order, finds room in the queues when it matters. LOADs that nothing holds
-back are put off until shortly before their use.
+which dispatches in order, finds room in the queues when it matters.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 
 from intformer.compiler.backend.dependencies import dependencies
 from intformer.compiler.backend.emit import Draft
+from intformer.compiler.backend.prefetch import place_loads
 from intformer.config import CoreConfig
 from intformer.isa import Op, Unit
 
@@ -24,8 +24,6 @@ HANDOVER = 6
 """Cycles from the completion of an instruction to the start of one that waits for it."""
 FETCH_LEAD = 40
 """Cycles from the start of a FETCH to the first tile of weights, beside its columns."""
-LOAD_MARGIN = 400
-"""Cycles by which a LOAD should be early."""
 NEVER = float("inf")
 
 
@@ -95,7 +93,7 @@ class _ListScheduler:
             for step in needs:
                 self.users[step].append(index)
         self.missing = [len(needs) for needs in self.needs]
-        self.priority = self._paths_to_end()
+        self.priority = self._tails()
         self.start = [0.0] * len(drafts)
         self.end = [NEVER] * len(drafts)
         self.free = dict.fromkeys(Unit, 0.0)
@@ -116,17 +114,20 @@ class _ListScheduler:
                 return None
             if len(self.done) == len(self.drafts):
                 break
-        self._delay_loads()
+        jobs = [[job.fetch, *job.products] for job in self.jobs.values()]
+        place_loads(self.drafts, self.needs, self.start, jobs)
         return sorted(range(len(self.drafts)), key=lambda i: (self.start[i], self.rank[i]))
 
-    def _paths_to_end(self) -> list[float]:
+    def _tails(self) -> list[float]:
+        """For each draft the longest path that follows it, by which units choose (Jackson)."""
+        tail = [0.0] * len(self.drafts)
         path = [0.0] * len(self.drafts)
         for index in reversed(range(len(self.drafts))):
-            after = max((path[user] for user in self.users[index]), default=0.0)
+            tail[index] = max((path[user] for user in self.users[index]), default=0.0)
             # A FETCH goes on while its products run.
             own = FETCH_LEAD if self.drafts[index].unit is Unit.FETCH else self._cycles(index)
-            path[index] = after + own + HANDOVER
-        return path
+            path[index] = tail[index] + own + HANDOVER
+        return tail
 
     def _collect_jobs(self) -> None:
         self.jobs: dict[int, _Job] = {}
@@ -270,19 +271,3 @@ class _ListScheduler:
         self.acc_end[id(region)] = last
         if self.acc_posts[id(region)] == 0:
             self.acc_free[region.base : region.base + region.rows] = last
-
-    # LOADs
-
-    def _delay_loads(self) -> None:
-        """Start LOADs as late as their use allows, with a margin."""
-        loads = [i for i, d in enumerate(self.drafts) if d.op is Op.LOAD]
-        deadline = {
-            i: min((self.start[u] for u in self.users[i] if i in self.needs[u]), default=0.0)
-            for i in loads
-        }
-        following = NEVER
-        for index in sorted(loads, key=lambda i: deadline[i], reverse=True):
-            cycles = self.drafts[index].cycles
-            latest = min(deadline[index] - LOAD_MARGIN, following) - 2 * cycles
-            self.start[index] = max(self.start[index], latest)
-            following = self.start[index]
