@@ -18,16 +18,20 @@ from intformer.compiler.integer_graph import execute
 from intformer.isa import Unit
 from intformer.model import CompiledModel
 from intformer.results import markdown_table, record
-from intformer.running import encode_inputs
+from intformer.running import encode_samples
 from intformer.sim.iss import Iss
 from intformer.sim.report import cycles_by, overlap, roofline
 from intformer.sim.rtl import RtlSimulator
 from intformer.sim.verify import check
 
+RUNS = 4
+"""Runs of one simulation: its start-up counts for less."""
 DIGITS = "examples.digits_vit.model:digits_vit"
+DIGITS_BATCH = "examples.digits_vit.model:digits_vit_batch"
 BLOCK = "examples.encoder:encoder_block"
 CASES = [
     (DIGITS, "8x8", "int8"),
+    (DIGITS_BATCH, "8x8", "int8"),
     (DIGITS, "16x8", "int8"),
     (DIGITS, "16x16", "int8"),
     (DIGITS, "16x16", "int4"),
@@ -54,17 +58,19 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(name: str, config: str, weights: str, progress: Progress) -> dict[str, Any]:
-    """Compile and run one sample on the cycle model and on RTL; figures as plain data."""
+    """Compile, run on the cycle model and on RTL; figures of one run as plain data."""
     progress(f"{name}, {config}, weights {weights}")
     model = intformer.compile(name, config=config, weights=weights)
-    codes = _random_codes(model)
-    expected = execute(model.graph, codes)
-    iss = Iss(model.program).run(codes)
+    runs = _random_runs(model)
     simulator = RtlSimulator(model.config)
     simulator.build(progress=progress)
-    (rtl,) = simulator.run(model.program, [codes])
-    for level, result in (("iss", iss), ("rtl", rtl)):
-        check(model.program, expected, result, level=level).raise_if_different()
+    rtl_results = simulator.run(model.program, runs)
+    for codes, result in zip(runs, rtl_results, strict=True):
+        expected = execute(model.graph, codes)
+        check(model.program, expected, result, level="rtl").raise_if_different()
+    iss = Iss(model.program).run(codes)
+    check(model.program, expected, iss, level="iss").raise_if_different()
+    rtl = rtl_results[-1]
     macs = model.graph.macs()
     busy = {
         unit.name: {
@@ -88,17 +94,17 @@ def measure(name: str, config: str, weights: str, progress: Progress) -> dict[st
         "units_busy_on_average": round(sum(u["busy"] for u in busy.values()) / rtl.cycles, 2),
         "overlap": overlap(iss.timeline),
         "cycles_by_op": cycles_by(iss.timeline, "node"),
-        "simulated_cycles_per_second": round(rtl.cycles / simulator.seconds),
+        "simulated_cycles_per_second": round(RUNS * rtl.cycles / simulator.seconds),
     }
 
 
-def _random_codes(model: CompiledModel) -> dict[str, Any]:
+def _random_runs(model: CompiledModel) -> list[dict[str, Any]]:
     rng = np.random.default_rng(SEED)
     arrays = {
-        name: rng.standard_normal(model.graph.tensors[name].shape) for name in model.graph.inputs
+        name: rng.standard_normal((RUNS, *model.graph.tensors[name].shape))
+        for name in model.graph.inputs
     }
-    (codes,) = encode_inputs(model.graph, arrays)
-    return codes
+    return encode_samples(model.graph, arrays).runs
 
 
 def markdown(figures: dict[str, Any]) -> str:

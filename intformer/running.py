@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intformer.compiler.integer_graph import IntGraph, execute
+from intformer.compiler.quantize.data import dequantize_outputs, quantize_inputs, runs
 from intformer.errors import UserError
 from intformer.program import RunResult, WriteLog
-from intformer.reference import LIMITS
 
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "LEVELS",
     "RunOutput",
-    "bind_arrays",
+    "Samples",
     "collect_output",
-    "encode_inputs",
+    "encode_samples",
     "run_levels",
     "run_model",
 ]
@@ -55,80 +55,46 @@ class RunOutput:
     counters: dict[str, int] = field(default_factory=dict)
 
 
-def bind_arrays(
-    graph: IntGraph, arrays: Mapping[str, Array], *, source: str = "input"
-) -> dict[str, Array]:
-    """Match arrays with the model's inputs by name; a single array fits a single input.
+@dataclass(frozen=True)
+class Samples:
+    """Input codes, run by run.
+
+    ``count``: samples given along the model's own first axis; the last run is filled up with
+    copies. ``None`` if the samples stand along an axis of their own in front of the model's
+    shapes: one run each.
+    """
+
+    runs: list[dict[str, Array]]
+    count: int | None
+
+
+def encode_samples(graph: IntGraph, arrays: Mapping[str, Array]) -> Samples:
+    """Split arrays of real values into runs and quantize them.
 
     Raises
     ------
     UserError
-        If an input is missing, or the shapes or the numbers of samples do not fit.
+        If an input is missing, unknown or not finite, or shapes or numbers of samples do not fit.
     """
-    names = list(graph.inputs)
-    given = {name: np.asarray(value) for name, value in arrays.items()}
-    if len(names) == 1 and len(given) == 1:
-        given = {names[0]: next(iter(given.values()))}
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise UserError(
-            f"{source}: no array for model input {missing[0]!r}; it holds "
-            f"{', '.join(given) or 'nothing'}, the model takes {', '.join(names)}"
-        )
-    bound = {}
-    for name in names:
-        want = graph.tensors[name].shape
-        array = given[name]
-        if array.ndim != len(want) or array.shape[1:] != want[1:]:
-            raise UserError(
-                f"{source}: array {name!r} has shape {array.shape}; expected (samples"
-                f"{''.join(f', {d}' for d in want[1:])})"
-            )
-        if not np.issubdtype(array.dtype, np.number) and array.dtype != np.bool_:
-            raise UserError(f"{source}: array {name!r} is not numeric but {array.dtype}")
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            raise UserError(f"{source}: array {name!r} holds values that are not finite")
-        bound[name] = array
-    counts = {name: len(array) for name, array in bound.items()}
-    if len(set(counts.values())) > 1:
-        raise UserError(f"{source}: the arrays differ in the number of samples: {counts}")
-    if next(iter(counts.values())) == 0:
-        raise UserError(f"{source}: there are no samples")
-    return bound
+    shapes = {name: tuple(graph.tensors[name].shape) for name in graph.inputs}
+    encoded = [quantize_inputs(graph, run) for run in runs(shapes, arrays)]
+    own_axis = [
+        len(array)
+        for array, shape in zip(_in_order(graph, arrays), shapes.values(), strict=True)
+        if np.ndim(array) == len(shape)
+    ]
+    return Samples(encoded, min(own_axis, default=None))
 
 
-def encode_inputs(graph: IntGraph, arrays: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """Codes for each run: real values are divided by the scale, rounded half to even, clipped.
-
-    ``arrays`` as returned by :func:`bind_arrays`.
-    """
-    count = len(next(iter(arrays.values())))
-    batch = graph.tensors[graph.inputs[0]].shape[0]
-    runs = []
-    for first in range(0, count, batch):
-        run = {}
-        for name, array in arrays.items():
-            tensor = graph.tensors[name]
-            part = array[first : first + batch]
-            if len(part) < batch:
-                part = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-            low, high = LIMITS[tensor.dtype]
-            codes = np.rint(part.astype(np.float64) / tensor.scale) + tensor.zero_point
-            if np.issubdtype(part.dtype, np.integer) and (
-                tensor.scale == 1.0 and codes.size and (codes.min() < low or codes.max() > high)
-            ):
-                raise UserError(
-                    f"input {name!r} has values {codes.min():.0f}..{codes.max():.0f}; "
-                    f"allowed are {low} to {high}"
-                )
-            run[name] = np.clip(codes, low, high).astype(tensor.dtype)
-        runs.append(run)
-    return runs
+def _in_order(graph: IntGraph, arrays: Mapping[str, Array]) -> list[Array]:
+    if len(arrays) == 1:
+        return list(arrays.values())
+    return [arrays[name] for name in graph.inputs]
 
 
 def run_levels(
     model: CompiledModel,
-    runs: list[dict[str, Array]],
+    codes_of_runs: list[dict[str, Array]],
     on: str,
     *,
     simulator: str = "verilator",
@@ -140,16 +106,16 @@ def run_levels(
 
         iss = Iss(model.program)
         results: list[RunResult] = []
-        for i, codes in enumerate(runs):
+        for i, codes in enumerate(codes_of_runs):
             results.append(iss.run(codes))
             if progress:
-                progress(f"iss: run {i + 1} of {len(runs)}")
+                progress(f"iss: run {i + 1} of {len(codes_of_runs)}")
         return results
     if on == "rtl":
         from intformer.sim.rtl import RtlSimulator
 
         rtl = RtlSimulator(model.config, simulator=simulator)
-        return rtl.run(model.program, runs, progress=progress)
+        return rtl.run(model.program, codes_of_runs, progress=progress)
     raise UserError(f"a model runs on {', '.join(LEVELS)}, not on {on!r}")
 
 
@@ -165,31 +131,27 @@ def run_model(
     if on not in LEVELS:
         raise UserError(f"a model runs on {', '.join(LEVELS)}, not on {on!r}")
     graph = model.graph
-    bound = bind_arrays(graph, arrays)
-    runs = encode_inputs(graph, bound)
+    samples = encode_samples(graph, arrays)
     if on == "reference":
-        results = [RunResult(execute(graph, codes), _EMPTY_LOG, 0) for codes in runs]
+        results = [RunResult(execute(graph, codes), _EMPTY_LOG, 0) for codes in samples.runs]
     else:
-        results = run_levels(model, runs, on, simulator=simulator, progress=progress)
-    output = collect_output(graph, results, len(next(iter(bound.values()))))
+        results = run_levels(model, samples.runs, on, simulator=simulator, progress=progress)
+    output = collect_output(graph, results, samples)
     if on == "reference":
         output.cycles = []
     return output
 
 
-def collect_output(graph: IntGraph, results: list[RunResult], count: int) -> RunOutput:
-    """Join the results of runs: outputs of the first ``count`` samples, cycles, summed counters."""
+def collect_output(graph: IntGraph, results: list[RunResult], samples: Samples) -> RunOutput:
+    """Join the results of runs: outputs sample by sample, cycles, summed counters."""
+    join = np.stack if samples.count is None else np.concatenate
     codes = {
-        name: np.concatenate([result.outputs[name] for result in results])[:count]
+        name: join([result.outputs[name] for result in results])[: samples.count]
         for name in graph.outputs
     }
-    outputs = {}
-    for name, value in codes.items():
-        tensor = graph.tensors[name]
-        real = tensor.scale * (value.astype(np.float64) - tensor.zero_point)
-        outputs[name] = real.astype(np.float32)
     counters: dict[str, int] = {}
     for result in results:
         for key, amount in result.counters.items():
             counters[key] = counters.get(key, 0) + amount
-    return RunOutput(outputs, codes, [result.cycles for result in results], counters)
+    cycles = [result.cycles for result in results]
+    return RunOutput(dequantize_outputs(graph, codes), codes, cycles, counters)

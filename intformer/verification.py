@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from intformer.compiler.integer_graph import execute
 from intformer.errors import UserError
 from intformer.program import RunResult
-from intformer.running import bind_arrays, collect_output, encode_inputs, run_levels
+from intformer.running import collect_output, encode_samples, run_levels
 
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
@@ -142,16 +142,14 @@ def verify_model(
     unknown = [level for level in levels if level not in ("iss", "rtl")]
     if unknown or not levels:
         raise UserError(f"levels to verify are iss and rtl, not {', '.join(unknown) or 'nothing'}")
-    bound = bind_arrays(model.graph, arrays)
-    runs = encode_inputs(model.graph, bound)
-    expected = [execute(model.graph, codes) for codes in runs]
-    count = len(next(iter(bound.values())))
+    samples = encode_samples(model.graph, arrays)
+    expected = [execute(model.graph, codes) for codes in samples.runs]
     report = VerifyReport(model.graph.macs(), model.config.macs_per_cycle, model.config.name)
     for level in levels:
         results: list[RunResult] = run_levels(
-            model, runs, level, simulator=simulator, progress=progress
+            model, samples.runs, level, simulator=simulator, progress=progress
         )
-        output: RunOutput = collect_output(model.graph, results, count)
+        output: RunOutput = collect_output(model.graph, results, samples)
         reports = [
             check(model.program, values, result, level=level)
             for values, result in zip(expected, results, strict=True)

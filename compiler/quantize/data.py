@@ -58,6 +58,8 @@ def _split(name: str, array: Array, shape: tuple[int, ...]) -> Array:
         raise UserError(f"input {name!r} must have shape {wanted}, not {array.shape}")
     if not len(result):
         raise UserError(f"input {name!r} has no samples")
+    if result.dtype != np.bool_ and not np.issubdtype(result.dtype, np.number):
+        raise UserError(f"input {name!r} must be numeric, not {result.dtype}")
     if not np.isfinite(result).all():
         raise UserError(f"input {name!r} holds values that are not finite")
     return result

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Block", "DigitsViT", "digits_vit"]
+__all__ = ["Block", "DigitsViT", "digits_vit", "digits_vit_batch"]
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 
@@ -77,3 +77,9 @@ def digits_vit() -> tuple[nn.Module, tuple[Tensor, ...]]:
     model = DigitsViT()
     model.load_state_dict(load_file(WEIGHTS))
     return model.eval(), (torch.zeros(1, 1, 8, 8),)
+
+
+def digits_vit_batch() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """The same for four images at once: the linear layers' weights are streamed once for all."""
+    model, _ = digits_vit()
+    return model, (torch.zeros(4, 1, 8, 8),)
