@@ -219,11 +219,12 @@ class PostCases:
         bias, mult, shift = memories.param[channel].T
         residual = self._codes(ins, "res", n) if ins["res_en"] else None
         if ins.op == Op.POST_ACC:
-            added = 0
+            added = np.full((ins["rows"], n), ins["zero_point"])
             if residual is not None:
                 scale = np.array(ins["res_mult"]), np.array(ins["res_shift"])
-                added = reference.requantize(residual, *scale)
-            x = self._sums((ins["rows"], n), bias, mult, shift, added)
+                added = added + reference.requantize(residual, *scale)
+            edges = [ins["lo"] - 1, ins["lo"], ins["hi"], ins["hi"] + 1]
+            x = self._sums(added, bias, mult, shift, edges)
             memories.acc[ins["src"] : ins["src"] + ins["rows"], :n] = x
         else:
             x = self._codes(ins, "src", n)
@@ -247,14 +248,17 @@ class PostCases:
         self.expected.append({key: value.copy() for key, value in self._now.items()})
 
     def _sums(
-        self, shape: tuple[int, int], bias: Any, mult: Any, shift: Any, added: Any
+        self, added: NDArray[Any], bias: Any, mult: Any, shift: Any, edges: list[int]
     ) -> NDArray[np.int64]:
         """Accumulators whose results are mostly neither zero nor saturated, and extremes.
 
-        Half of them cancel ``added``, the rescaled residual, however large.
+        Half of them cancel what is ``added`` to their term, however large, and half of these
+        aim at one of ``edges``: the limits of saturation and the values next to them.
         """
+        shape = added.shape
         bits = np.random.default_rng(self.rng.getrandbits(32))
         target = bits.integers(-40000, 40000, shape) >> bits.integers(0, 16, shape)
+        target = np.where(bits.random(shape) < 0.5, bits.choice(edges, shape), target)
         target = np.where(bits.random(shape) < 0.5, target - added, target)
         most = (1 << 62) >> shift
         total = (np.clip(target, -most, most) << shift) // np.where(mult == 0, 1, mult)
