@@ -92,7 +92,11 @@ class Lowering:
     def words(self, tensor: str, positions: NDArray[np.int64]) -> Span:
         """The words of ``tensor``'s scratchpad under ``positions``."""
         mem = self.storage.mem(tensor)
-        return mem.name.lower(), np.unique(positions // self.storage.width(tensor))
+        words = positions.ravel() // self.storage.width(tensor)
+        first = int(words.min())
+        touched = np.zeros(int(words.max()) - first + 1, bool)
+        touched[words - first] = True
+        return mem.name.lower(), first + np.flatnonzero(touched)
 
     def load_params(self, data: bytes, node: str) -> int:
         """LOAD parameter groups; return the first."""

@@ -47,26 +47,33 @@ class _MatMulLowering:
     def run(self) -> None:
         """Parameters once if they fit; else by blocks of tiles, weights by block too."""
         low = self.low
-        lanes, cols = low.config.lanes, low.config.cols
-        limit = max(1, low.config.param_groups // 2)
-        scalar = np.asarray(self.node.post.bias).size == 1
-        blocks: list[list[Tile]] = [[]]
-        room = limit
-        for first, end in self.segments:
-            for a in range(first, end, cols):
-                tile = (a, min(a + cols, end))
-                need = 0 if scalar else row_words(tile[1] - tile[0], lanes)
-                if need > room:
-                    blocks.append([])
-                    room = limit
-                blocks[-1].append(tile)
-                room -= need
+        cols = low.config.cols
+        tiles = [
+            (a, min(a + cols, end)) for first, end in self.segments for a in range(first, end, cols)
+        ]
+        blocks = [tiles] if self.epilogue.scalar else self._blocks(tiles)
         for tiles in blocks:
             params = self.epilogue.load_params(tiles)
             if is_static(low.graph, self.node):
                 self._static(tiles, params)
             else:
                 self._dynamic(tiles, params)
+
+    def _blocks(self, tiles: list[Tile]) -> list[list[Tile]]:
+        """All tiles, or parts whose parameters take at most half of the memory."""
+        groups = [row_words(end - first, self.low.config.lanes) for first, end in tiles]
+        have = self.low.config.param_groups
+        if sum(groups) <= have:
+            return [tiles]
+        blocks: list[list[Tile]] = []
+        room = 0
+        for tile, need in zip(tiles, groups, strict=True):
+            if need > room:
+                blocks.append([])
+                room = max(need, have // 2)
+            blocks[-1].append(tile)
+            room -= need
+        return blocks
 
     def _static(self, tiles: list[Tile], params: Params) -> None:
         low, node = self.low, self.node
@@ -153,6 +160,7 @@ class _MatMulLowering:
         low = self.low
         words = self.source[run.first : run.end]
         per_tile = max(run.count, max(2, column_cycles) * low.config.cols)
+        reads = [low.words(self.a, words)]
         for tile in tiles:
             region = AccRegion(run.count)
             fields = {
@@ -167,7 +175,7 @@ class _MatMulLowering:
                     Op.MATMUL,
                     fields,
                     self.node.name,
-                    reads=[low.words(self.a, words)],
+                    reads=reads,
                     acc=region,
                     job=low.jobs - 1,
                     cycles=self.k_tiles * per_tile,

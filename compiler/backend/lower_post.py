@@ -49,6 +49,12 @@ class Epilogue:
         if self.low.graph.tensors[tensor].dtype == "uint8":
             raise UserError(f"{self.node}: element-wise operand {tensor!r} must not be uint8")
 
+    @property
+    def scalar(self) -> bool:
+        """Whether one group of parameters serves all channels."""
+        post = self.post
+        return all(np.asarray(a).size == 1 for a in (post.bias, post.mult, post.shift))
+
     def segments(self, src: Matrix | None = None) -> list[tuple[int, int]]:
         """Column ranges in which every operand is contiguous."""
         operands = [m for m in (self.dst, self.res, src) if m is not None]
@@ -61,8 +67,7 @@ class Epilogue:
         post, lanes = self.post, self.low.config.lanes
         n = self.dst.shape[1]
         arrays = [np.asarray(a).reshape(-1) for a in (post.bias, post.mult, post.shift)]
-        scalar = all(a.size == 1 for a in arrays) and n != 1
-        if scalar:
+        if self.scalar:
             arrays = [np.broadcast_to(a, lanes) for a in arrays]
             data = parameter_bytes(*arrays, segments=[(0, lanes)], lanes=lanes)
             first = self.low.load_params(data, self.node)

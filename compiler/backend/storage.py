@@ -100,8 +100,12 @@ class Storage:
     # Identities
 
     def _resolve(self) -> None:
+        wanted = {use.tensor for use in self._uses}
+        for node in self._graph.nodes:
+            wanted |= set(node.inputs) if isinstance(node, View) else set()
         for tensor in self._graph.tensors.values():
-            if tensor.const is not None or tensor.name in self._graph.inputs:
+            on_chip = tensor.const is not None and tensor.name in wanted
+            if on_chip or tensor.name in self._graph.inputs:
                 self._add_root(tensor.name, None)
         for node in self._graph.nodes:
             if isinstance(node, View):
