@@ -29,7 +29,7 @@ _HEADER_TEXTS = {
     "push": "token mask: units to tell when completed",
 }
 _COUNTER_TEXTS = {
-    "cycles": "cycles from `start` to `done`",
+    "cycles": "cycles with `busy` high",
     "busy": "cycles with an instruction in the unit",
     "wait": "cycles in which the unit is empty and its next instruction lacks a token",
     "stall": "cycles in which the unit holds an instruction and waits for a port, FIFO or memory",
