@@ -21,6 +21,7 @@ __all__ = [
     "canonical",
     "column_segments",
     "contiguous",
+    "even",
     "mem_of",
     "row_runs",
     "row_words",
@@ -72,6 +73,15 @@ def contiguous(positions: Positions, *, align: int) -> bool:
         np.all(matrix[:, 0] % align == 0)
         and np.all(matrix - matrix[:, :1] == np.arange(matrix.shape[1]))
     )
+
+
+def even(matrix: Positions, *, block: int, width: int) -> bool:
+    """Whether in each ``block`` of rows one stride of a legal number of words leads on."""
+    steps = np.diff(matrix[:, 0].reshape(-1, block), axis=1)
+    if steps.size == 0:
+        return True
+    legal = (steps >= 0) & (steps % width == 0) & (steps // width <= STRIDE_MAX)
+    return bool(np.all(legal) and np.all(steps == steps[:, :1]))
 
 
 def column_segments(operands: list[Positions], *, align: int) -> list[tuple[int, int]] | None:

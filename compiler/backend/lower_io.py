@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from intformer.compiler.backend.affine import loop_nests
 from intformer.compiler.backend.emit import Draft, Lowering
 from intformer.compiler.backend.image import aligned
-from intformer.compiler.backend.layout import canonical, row_runs, row_words, rows_of
+from intformer.compiler.backend.layout import ROWS_MAX, canonical, row_runs, row_words, rows_of
 from intformer.compiler.backend.storage import Copy
 from intformer.compiler.integer_graph import Gather
 from intformer.errors import DoesNotFit
@@ -173,15 +173,11 @@ def lower_gather(low: Lowering, node: Gather) -> None:
 
 def _id_blocks(block: Matrix, places: Matrix, width: int, lanes: int) -> list[tuple[int, int, int]]:
     """Ranges of ids and the stride of their rows; each begins at a word of ids."""
-    runs = list(row_runs([block[:, 0]], [width]))
+    limit = ROWS_MAX - ROWS_MAX % lanes
+    runs = list(row_runs([block[:, 0]], [width], limit=limit))
     if all(int(places[run.first]) % lanes == 0 for run in runs):
         return [(run.first, run.end, run.strides[0]) for run in runs]
-    blocks = []
-    for first in range(0, len(block), lanes):
-        part = list(row_runs([block[first : first + lanes, 0]], [width]))
-        assert len(part) == 1, "rows of an embedding lie at irregular distances"
-        blocks.append((first, first + part[0].count, part[0].strides[0]))
-    return blocks
+    raise AssertionError("the rows of an embedding lie at irregular distances")
 
 
 def lower_copy(low: Lowering, copy: Copy, when: str) -> None:

@@ -18,6 +18,7 @@ from intformer.compiler.backend.layout import (
     canonical,
     column_segments,
     contiguous,
+    even,
     mem_of,
     row_words,
     rows_of,
@@ -187,6 +188,10 @@ class Storage:
         width = width_of(config, mem_of(root.dtype))
         if not contiguous(matrix, align=width):
             return False
+        if isinstance(node, Gather):
+            n = self.ids[node.inputs[0]].shape[-1]
+            if not even(matrix, block=n, width=width):
+                return False
         return not (node is None or isinstance(node, Gather)) or self._private(root, matrix, width)
 
     def _affordable(self, node: MatMul, matrix: Ids, segments: list[tuple[int, int]]) -> bool:
@@ -211,6 +216,9 @@ class Storage:
         width = self.width(use.tensor)
         if use.need is Need.WORDS:
             return contiguous(matrix, align=width)
+        if use.need is Need.EVEN:
+            n = self.ids[use.tensor].shape[-2]
+            return contiguous(matrix, align=width) and even(matrix, block=n, width=width)
         if use.need is Need.GROUPS:
             segments = column_segments([matrix], align=self._config.lanes)
             return segments is not None and not any(s % self._config.lanes for s, _ in segments)

@@ -23,12 +23,14 @@ __all__ = ["Need", "Use", "has_group_operands", "is_static", "uses_of"]
 class Need(Enum):
     """Requirement on the positions of an operand.
 
-    WORDS: every row is contiguous and starts at a word. GROUPS: every row falls into contiguous
+    WORDS: every row is contiguous and starts at a word. EVEN: also, the rows of each matrix (the
+    last two axes) lie at a constant distance. GROUPS: every row falls into contiguous
     pieces that start at a lane group, at columns that are multiples of ``lanes``. PACKED: the
     canonical layout, in one piece.
     """
 
     WORDS = "words"
+    EVEN = "even"
     GROUPS = "groups"
     PACKED = "packed"
 
@@ -70,7 +72,7 @@ def _node_uses(graph: IntGraph, node: Node) -> Iterator[tuple[str, Need]]:
     if isinstance(node, MatMul):
         yield node.inputs[0], Need.WORDS
         if not is_static(graph, node):
-            yield node.inputs[1], Need.WORDS
+            yield node.inputs[1], Need.EVEN
     elif isinstance(node, Pointwise):
         yield node.inputs[0], Need.GROUPS
     elif isinstance(node, Softmax | LayerNorm):

@@ -108,6 +108,18 @@ def gather_2d(b: GraphBuilder) -> IntGraph:
     return b.finish(b.linear(x, 4), b.layernorm(both))
 
 
+def keys_from_two_places(b: GraphBuilder) -> IntGraph:
+    """Keys that no single stride reaches, and an embedding whose rows are picked apart."""
+    q, x = b.input((3, 8)), b.linear(b.input((5, 8)), 8)
+    keys = b.view("cat", 0, x, b.view("slice", [[0, 5, 2], [0, 8, 1]], x), q)
+    table = b.const((9, 8))
+    rows = b.gather(b.input((7,), "int16"), table)
+    odd = b.view("slice", [[1, 7, 2], [0, 8, 1]], rows)
+    even = b.view("slice", [[0, 7, 2], [0, 8, 1]], rows)
+    mixed = b.view("cat", 0, odd, even, q)
+    return b.finish(b.product(q, keys), b.product(q, mixed))
+
+
 def two_tables(b: GraphBuilder) -> IntGraph:
     x = b.input((4, 6))
     for _ in range(5):
@@ -133,6 +145,7 @@ GRAPHS = {
     "shared_residual": shared_residual,
     "heads_in_other_order": heads_in_other_order,
     "gather_2d": gather_2d,
+    "keys_from_two_places": keys_from_two_places,
     "two_tables": two_tables,
 }
 
