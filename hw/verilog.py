@@ -1,8 +1,10 @@
 """Verilog of a component: Amaranth's RTLIL, written out by yosys.
 
-The text is SystemVerilog that Verilator, Icarus Verilog and yosys read: ``always_ff`` and
-``always_comb`` only, so that nothing stays undefined at time 0. It holds no paths and no
-source positions: the same component gives the same text on every machine.
+The text is SystemVerilog that Verilator, Icarus Verilog and yosys read: ``always_ff`` for
+registers, ``assign`` for everything else. Combinational logic in ``always`` blocks would first
+take its default and then its value, and blocks that feed each other would never come to rest in
+an event-driven simulator, though no bit depends on itself. The text holds no paths and no source
+positions: the same component gives the same text on every machine.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _SCRIPT = """\
 read_rtlil <<rtlil
 {rtlil}
 rtlil
-proc -nomux -norom
+proc -norom
+pmuxtree
 memory_collect
 attrmap -remove generator -remove top -remove src -remove amaranth.hierarchy \
     -remove amaranth.decoding
@@ -42,11 +45,10 @@ _HEADER = """\
 /* verilator lint_off DECLFILENAME */
 /* verilator lint_off UNUSEDSIGNAL */
 // How yosys writes what Amaranth means: constants and operands of a sum are as narrow as their
-// values (the result has every bit), `!` tests a vector for zero, a default is assigned before each
-// `case`, registers have their reset value from power-up on, unsigned values are compared with 0.
+// values (the result has every bit), `!` tests a vector for zero, registers have their reset value
+// from power-up on, unsigned values are compared with 0.
 /* verilator lint_off WIDTHEXPAND */
 /* verilator lint_off WIDTHTRUNC */
-/* verilator lint_off CASEINCOMPLETE */
 /* verilator lint_off PROCASSINIT */
 /* verilator lint_off UNSIGNED */
 /* verilator lint_off CMPCONST */
