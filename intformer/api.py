@@ -15,7 +15,7 @@ from intformer.errors import UserError
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
 
-__all__ = ["compile", "load", "read_npz", "verilog"]
+__all__ = ["compile", "load", "read_npz", "read_samples", "verilog"]
 
 Array = NDArray[Any]
 
@@ -59,12 +59,14 @@ def compile(
     from intformer.model import CompiledModel
 
     core = load_config(config)
-    if isinstance(calibrate, str | Path):
-        calibrate = read_npz(calibrate)
     if weights not in ("int8", "int4"):
         raise UserError(f"weights must be int8 or int4, not {weights!r}")
     source = model if example_inputs is None else (model, example_inputs)
-    graph = quantize(torch_export.load(source), calibrate, weights=weights)
+    floats = torch_export.load(source)
+    if isinstance(calibrate, str | Path):
+        shapes = {name: floats.values[name].shape for name in floats.inputs}
+        calibrate = read_samples(calibrate, shapes)
+    graph = quantize(floats, calibrate, weights=weights)
     return CompiledModel(graph=graph, program=build_program(graph, core))
 
 
@@ -106,3 +108,21 @@ def read_npz(path: str | Path) -> dict[str, Array]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # numpy raises many kinds for damaged files
         raise UserError(f"cannot read arrays from {path}: {error}") from None
+
+
+def read_samples(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """:func:`read_npz`, checked against the names and ``shapes`` of a model's inputs.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read or does not fit; the message names the file and the array.
+    """
+    from intformer.compiler.quantize.data import runs
+
+    arrays = read_npz(path)
+    try:
+        next(runs(shapes, arrays), None)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return arrays

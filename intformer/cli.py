@@ -13,11 +13,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from intformer.errors import IntformerError, UserError
+
+if TYPE_CHECKING:
+    from intformer.model import CompiledModel
 
 __all__ = ["main"]
 
@@ -26,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     args = _parser().parse_args(argv)
     try:
+        if args.json:
+            check_writable(args.json)
         figures, ok = args.handler(args)
         if args.json:
             write_text(args.json, json.dumps(figures, indent=2, sort_keys=True) + "\n")
@@ -42,6 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0 if ok else 1
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse a place where no file can be written, before the work is done."""
+    target = Path(path)
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder")
+    if any(parent.exists() and not parent.is_dir() for parent in target.parents):
+        raise UserError(f"cannot write {target}: not below a folder")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -164,8 +178,10 @@ def _version() -> str:
 
 def _compile(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer import api
+    from intformer.model import check_replaceable
     from intformer.report import describe_model, model_figures
 
+    check_replaceable(args.output)
     model = api.compile(
         args.model, config=args.config, calibrate=args.calibrate, weights=args.weights
     )
@@ -176,12 +192,22 @@ def _compile(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     return figures, True
 
 
+def _samples(model: CompiledModel, path: str) -> dict[str, Any]:
+    from intformer import api
+
+    return api.read_samples(
+        path, {name: model.graph.tensors[name].shape for name in model.graph.inputs}
+    )
+
+
 def _run(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer import api
     from intformer.report import run_figures
 
+    if args.output:
+        check_writable(args.output)
     model = api.load(args.model)
-    arrays = api.read_npz(args.input)
+    arrays = _samples(model, args.input)
     result = model.run(arrays, on=args.on, simulator=args.simulator, progress=Progress())
     if args.output:
         import io
@@ -210,7 +236,7 @@ def _verify(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = api.load(args.model)
     levels = tuple(dict.fromkeys(args.on or ("iss", "rtl")))
     report = model.verify(
-        api.read_npz(args.input), levels=levels, simulator=args.simulator, progress=Progress()
+        _samples(model, args.input), levels=levels, simulator=args.simulator, progress=Progress()
     )
     print(report.text())
     return report.figures(), report.ok
@@ -219,6 +245,7 @@ def _verify(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def _verilog(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer import api
 
+    check_writable(args.output)
     config = api.load_config(args.config)
     text = api.verilog(config)
     write_text(args.output, text)

@@ -159,7 +159,8 @@ def load_config(source: str | Path | CoreConfig) -> CoreConfig:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read configuration {text_source}: {error}") from None
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"cannot read configuration {text_source}: {reason}") from None
         default_name = path.stem
     else:
         if text_source not in preset_names():

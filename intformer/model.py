@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from intformer.running import Progress, RunOutput
     from intformer.verification import VerifyReport
 
-__all__ = ["FORMAT", "VERSION", "CompiledModel"]
+__all__ = ["FORMAT", "VERSION", "CompiledModel", "check_replaceable"]
 
 FORMAT = "intformer-compiled-model"
 VERSION = 1
@@ -95,7 +95,7 @@ class CompiledModel:
             If ``path`` is something else than a compiled model, or cannot be written.
         """
         target = Path(path)
-        _check_replaceable(target)
+        check_replaceable(target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -161,7 +161,9 @@ def _json(data: Any) -> bytes:
     return (json.dumps(integer_graph_io.plain(data), indent=1) + "\n").encode()
 
 
-def _check_replaceable(target: Path) -> None:
+def check_replaceable(path: str | Path) -> None:
+    """Raise :class:`UserError` unless ``path`` is free, an empty folder, or a compiled model."""
+    target = Path(path)
     if not target.exists() and not target.is_symlink():
         return
     if not target.is_dir() or target.is_symlink():

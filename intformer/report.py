@@ -136,7 +136,8 @@ def describe_model(figures: dict[str, Any]) -> str:
         f"on average {figures['overlap']['average']:.2f} units are busy at once",
     ]
     if figures.get("calibration"):
-        lines.append(f"calibration: {figures['calibration']}")
+        used = figures["calibration"]
+        lines.append(f"calibration: {used['source']}, {used['runs']} runs")
     return "\n".join(lines)
 
 

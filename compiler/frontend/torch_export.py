@@ -40,7 +40,7 @@ def load(model: Any) -> fg.Graph:
         program, label = _export(*_checked_pair(model, "the model")), type(model[0]).__name__
     elif str(model).endswith(".pt2"):
         program, label = _load_archive(Path(model)), Path(model).stem
-    elif isinstance(model, str | os.PathLike) and ":" in str(model):
+    elif isinstance(model, str | os.PathLike) and all(str(model).partition(":")):
         program, label = _export(*_call_factory(str(model))), str(model)
     else:
         raise UserError(

@@ -35,7 +35,8 @@ def runs(shapes: Mapping[str, tuple[int, ...]], data: Mapping[str, Array]) -> It
     unknown = sorted(set(data) - set(shapes))
     if unknown or set(shapes) - set(data):
         raise UserError(
-            f"data must hold exactly the model's inputs {sorted(shapes)}, not {sorted(data)}"
+            f"data must hold exactly the model's inputs {', '.join(shapes)}, "
+            f"not {', '.join(data) or 'nothing'}"
         )
     split = {name: _split(name, np.asarray(data[name]), shape) for name, shape in shapes.items()}
     counts = {name: len(array) for name, array in split.items()}
@@ -47,18 +48,18 @@ def runs(shapes: Mapping[str, tuple[int, ...]], data: Mapping[str, Array]) -> It
 
 def _split(name: str, array: Array, shape: tuple[int, ...]) -> Array:
     """``array`` as ``[runs, *shape]``."""
-    if array.shape[1:] == shape:
+    if array.ndim and not len(array):
+        raise UserError(f"input {name!r} has no samples")
+    if array.ndim and array.shape[1:] == shape:
         result = array
-    elif shape and array.shape[1:] == shape[1:] and len(array):
+    elif array.ndim and shape and array.shape[1:] == shape[1:]:
         count = -(-len(array) // shape[0])
         last = np.minimum(np.arange(count * shape[0]), len(array) - 1)
         result = array[last].reshape(count, *shape)
     else:
         wanted = ("samples", *shape[1:]) if shape else ("samples",)
         raise UserError(f"input {name!r} must have shape {wanted}, not {array.shape}")
-    if not len(result):
-        raise UserError(f"input {name!r} has no samples")
-    if result.dtype != np.bool_ and not np.issubdtype(result.dtype, np.number):
+    if result.dtype.kind not in "biuf":
         raise UserError(f"input {name!r} must be numeric, not {result.dtype}")
     if not np.isfinite(result).all():
         raise UserError(f"input {name!r} holds values that are not finite")

@@ -1,0 +1,499 @@
+"""The command line: what it does, what it refuses, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cli_models
+import numpy as np
+import pytest
+import torch
+from graphs import CONFIGS
+
+import intformer
+from intformer import verification
+from intformer.cli import main
+from intformer.compiler.integer_graph import execute
+from intformer.errors import BuildFailed
+
+CORE = CONFIGS[0]  # shared with other tests, so that its RTL is built once
+TESTS = Path(__file__).parent
+
+
+def toml(**changes: object) -> str:
+    """A configuration file of :data:`CORE`, changed."""
+    parameters = {**CORE.to_dict(), **changes}
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in parameters.items())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A configuration, samples and a compiled model; tests do not change them."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "core.toml").write_text(toml())
+    rng = np.random.default_rng(1)
+    np.savez(folder / "data.npz", x=rng.standard_normal((16, 6)).astype(np.float32))
+    np.savez(folder / "x.npz", x=rng.standard_normal((3, 6)).astype(np.float32))
+    arguments = ["compile", "cli_models:small", "-o", str(folder / "model")]
+    arguments += ["--config", str(folder / "core.toml"), "--calibrate", str(folder / "data.npz")]
+    assert main([*arguments, "--json", str(folder / "compile.json")]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs one command; returns its standard output."""
+
+    def run(*arguments: object, status: int = 0) -> str:
+        got = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert got == status, captured.err
+        return captured.out
+
+    return run
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that fails with one clean message; returns the message."""
+
+    def refused(*arguments: object, status: int = 2) -> str:
+        assert main([str(argument) for argument in arguments]) == status
+        captured = capsys.readouterr()
+        # Lines of progress may come first.
+        message = re.sub(r"(?m)^\[ *\d+\.\d s\] .*\n", "", captured.err)
+        assert message.startswith("intformer: ")
+        assert message.count("intformer: ") == 1
+        assert "Traceback" not in captured.err and "Warning" not in captured.err
+        return message
+
+    return refused
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    """A place for output in a folder of its own, where leftovers would show."""
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out" / "made"
+
+
+def left_by(out: Path) -> list[str]:
+    """Names of everything in the folder of ``out``."""
+    return sorted(path.name for path in out.parent.iterdir())
+
+
+# What the commands do
+
+
+def test_compile_reports_figures(folder):
+    figures = json.loads((folder / "compile.json").read_text())
+    assert figures["macs"] == 2 * (6 * 9 + 9 * 5)
+    assert figures["config"] == CORE.to_dict()
+    assert figures["expected_cycles"] > 0
+    assert sum(op["macs"] for op in figures["ops"]) == figures["macs"]
+    assert sorted(path.name for path in (folder / "model").iterdir()) == [
+        "graph.json",
+        "graph.safetensors",
+        "manifest.json",
+        "program.json",
+        "program.safetensors",
+    ]
+
+
+def test_compile_archive_equals_factory(folder, out, run, tmp_path):
+    module, inputs = cli_models.small()
+    torch.export.save(torch.export.export(module, inputs), tmp_path / "small.pt2")
+    config, data = folder / "core.toml", folder / "data.npz"
+    text = run(
+        "compile", tmp_path / "small.pt2", "-o", out, "--config", config, "--calibrate", data
+    )
+    assert f"written: {out}" in text
+    assert left_by(out) == ["made"]
+    same = "program.safetensors"
+    assert (out / same).read_bytes() == (folder / "model" / same).read_bytes()
+
+
+def test_compile_int4_without_calibration(folder, out, run):
+    config = folder / "core.toml"
+    text = run("compile", "cli_models:small", "-o", out, "--config", config, "--weights", "int4")
+    assert "random" in text
+    assert intformer.load(out).graph.meta["weights"] == "int4"
+
+
+@pytest.mark.parametrize("level", ["reference", "iss", pytest.param("rtl", marks=pytest.mark.rtl)])
+def test_run(folder, out, run, level):
+    model, data = folder / "model", folder / "x.npz"
+    figures = out.with_suffix(".json")
+    text = run("run", model, "--input", data, "--on", level, "-o", out, "--json", figures)
+    with np.load(out) as made:
+        name, codes = sorted(made.files)
+        assert codes == f"{name}.codes"
+        outputs, codes = made[name], made[codes]
+    module, _ = cli_models.small()
+    with np.load(data) as arrays, torch.no_grad():
+        expected = module(torch.from_numpy(arrays["x"])).numpy()
+    assert outputs.shape == expected.shape == (3, 5)
+    # Post-training quantization to 8 bits: a few steps of the coarsest code.
+    np.testing.assert_allclose(outputs, expected, atol=0.1)
+    reference = intformer.load(model).run({"x": np.load(data)["x"]})
+    np.testing.assert_array_equal(codes, reference.codes[name])
+    assert f"{name}: 3 samples of shape (5,)" in text
+    numbers = json.loads(figures.read_text())
+    assert numbers["samples"] == 3 and numbers["level"] == level
+    assert ("cycles_per_run" in numbers) == ("cycles per run" in text) == (level != "reference")
+
+
+def test_run_prints_without_output_file(folder, run):
+    text = run("run", folder / "model", "--input", folder / "x.npz")
+    assert text.count("[") >= 3
+
+
+@pytest.mark.rtl
+def test_verify_all_levels(folder, run, tmp_path):
+    figures = tmp_path / "verify.json"
+    text = run("verify", folder / "model", "--input", folder / "x.npz", "--json", figures)
+    assert text.count("all equal to the reference") == 2
+    numbers = json.loads(figures.read_text())
+    assert numbers["mismatches"] == 0 and set(numbers["levels"]) == {"iss", "rtl"}
+    assert numbers["levels"]["rtl"]["runs"] == 2
+    assert numbers["elements_compared"] > 0
+    assert abs(numbers["cycle_model_error"]) < 0.1
+
+
+def test_verify_reports_mismatch(folder, run, tmp_path, monkeypatch):
+    """Exit status 1, and the place of the first difference."""
+    exact = execute
+
+    def spoiled(graph, inputs):
+        values = exact(graph, inputs)
+        first = graph.nodes[0].output
+        values[first] = values[first].copy()
+        values[first][1, 2] += 1
+        return values
+
+    monkeypatch.setattr(verification, "execute", spoiled)
+    figures = tmp_path / "verify.json"
+    arguments = [folder / "model", "--input", folder / "x.npz", "--on", "iss", "--json", figures]
+    text = run("verify", *arguments, status=1)
+    place = (
+        r"element \[1, 2\]: wrong, expected -?\d+, got -?\d+; step \d+ \(LAYERNORM, .* cycle \d+"
+    )
+    assert re.search(rf"2 runs DIFFER\n *first: run 0, tensor '\S+' {place}", text)
+    numbers = json.loads(figures.read_text())
+    assert numbers["mismatches"] == 2
+    assert re.search(place, numbers["levels"]["iss"]["first_mismatch"])
+
+
+def test_verilog(folder, out, run):
+    text = run("verilog", "--config", folder / "core.toml", "-o", out)
+    assert "module core" in text
+    made = out.read_text()
+    assert made.startswith("// ") and "\nmodule core(" in made
+    assert left_by(out) == ["made"]
+
+
+def test_info_of_model_and_steps(folder, run, tmp_path):
+    figures = tmp_path / "figures.json"
+    text = run("info", folder / "model", "--steps", "--json", figures)
+    for word in ("r4c4", "LAYERNORM", "MATMUL", "external memory", "MACs", "roofline", "norm"):
+        assert word in text
+    assert json.loads(figures.read_text()) == json.loads((folder / "compile.json").read_text())
+
+
+@pytest.mark.parametrize("config", ["tiny", "8x8", "16x8", "16x16", "core.toml"])
+def test_info_of_config(folder, run, tmp_path, config):
+    subject = folder / config if config.endswith(".toml") else config
+    figures = tmp_path / "figures.json"
+    text = run("info", subject, "--json", figures)
+    numbers = json.loads(figures.read_text())
+    assert numbers["macs_per_cycle"] == numbers["rows"] * numbers["cols"]
+    assert f"core {numbers['name']}" in text
+
+
+def test_api_is_the_same(folder):
+    module, inputs = cli_models.small()
+    model = intformer.compile(
+        module, inputs, config=folder / "core.toml", calibrate=folder / "data.npz"
+    )
+    other = intformer.load(folder / "model")
+    np.testing.assert_array_equal(model.program.image, other.program.image)
+
+
+def test_subprocess_from_another_folder(folder, tmp_path):
+    """The working directory is importable, and the exit status arrives."""
+    command = [sys.executable, "-m", "intformer.cli", "compile"]
+    shutil.copy(TESTS / "cli_models.py", tmp_path / "their_models.py")
+    common = ["--config", str(folder / "core.toml"), "-o", "model"]
+    for model, status in (("their_models:small", 0), ("their_models:big", 2)):
+        done = subprocess.run(
+            [*command, model, *common], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stderr
+    assert done.stderr.splitlines() == ["intformer: module 'their_models' has no function 'big'"]
+    assert (tmp_path / "model" / "manifest.json").exists()
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("cli_models", "must be a .pt2 archive, module.path:factory"),
+        ("no_such_module:small", "cannot import 'no_such_module'"),
+        ("cli_models:missing", "no function 'missing'"),
+        ("cli_models:NOT_CALLABLE", "no function 'NOT_CALLABLE'"),
+        ("cli_models:broken", "RuntimeError: the weights are on the moon"),
+        ("cli_models:no_module", "must give a torch.nn.Module"),
+        ("missing.pt2", "no such model archive: missing.pt2"),
+        (":small", "module.path:factory"),
+        ("cli_models:", "module.path:factory"),
+    ],
+)
+def test_wrong_model(refused, out, model, message):
+    assert message in refused("compile", model, "-o", out, "--config", "tiny")
+    assert left_by(out) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 cut off"])
+def test_damaged_archive(refused, out, tmp_path, content):
+    (tmp_path / "x.pt2").write_bytes(content)
+    message = refused("compile", tmp_path / "x.pt2", "-o", out, "--config", "tiny")
+    assert "x.pt2 as a torch.export archive" in message
+    assert left_by(out) == []
+
+
+CONFIGS_REFUSED = {
+    "not_toml": ("rows = = 4", "not valid TOML"),
+    "unknown": (toml(colls=4), "unknown parameter 'colls'; allowed are name, rows, cols"),
+    "missing": ("rows = 4\ncols = 4\n", "parameter 'lanes' is missing"),
+    "range": (toml(rows=3), "rows must be a multiple of lanes (2) from 2 to 64, not 3"),
+    "power": (toml(lanes=3), "lanes must be a power of two from 1 to 16, not 3"),
+    "type": (toml(act_words="many"), "act_words must be an integer, not 'many'"),
+    "negative": (toml(row_max=-1), "row_max must be from 8 to 1024, not -1"),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS_REFUSED)
+@pytest.mark.parametrize("command", ["compile", "verilog", "info"])
+def test_wrong_config(refused, out, tmp_path, command, name):
+    text, expected = CONFIGS_REFUSED[name]
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    arguments: dict[str, list[object]] = {
+        "compile": ["cli_models:small", "-o", out, "--config", path],
+        "verilog": ["-o", out, "--config", path],
+        "info": [path],
+    }
+    message = refused(command, *arguments[command])
+    assert "bad.toml" in message and expected in message
+    assert left_by(out) == []
+
+
+def test_no_such_config(refused, out):
+    message = refused("verilog", "--config", "9x9", "-o", out)
+    assert "no configuration preset '9x9'; presets are 16x16, 16x8, 8x8, tiny" in message
+    message = refused("verilog", "--config", "missing.toml", "-o", out)
+    assert "cannot read configuration missing.toml: No such file" in message
+    assert left_by(out) == []
+
+
+def test_unsupported_operations_are_all_listed(refused, out):
+    message = refused("compile", "cli_models:unsupported", "-o", out, "--config", "tiny")
+    for op, place in (("conv2d", "conv"), ("max_pool2d", "pool"), ("cumsum", None)):
+        where = f"in module {place}" if place else "in the top module"
+        assert re.search(rf"aten\.{op}\S* {where} \(\S*cli_models\.py:\d+\)", message), message
+    assert "3 operations" in message
+    assert message.count("why:") == message.count("instead:") == 3
+    assert left_by(out) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "message"),
+    [
+        ("wide", {}, r"act scratchpad has \d+ words; the model needs \d+.*raise act_words to"),
+        (
+            "wide",
+            {"act_words": 1 << 16, "wide_words": 1 << 16, "param_groups": 4},
+            r"parameter memory has 4 groups",
+        ),
+        ("long_rows", {"act_words": 8192}, r"rows of 256 elements, this one has 2000.*row_max"),
+    ],
+)
+def test_model_too_large(refused, out, tmp_path, model, changes, message):
+    path = tmp_path / "core.toml"
+    path.write_text(toml(**changes))
+    assert re.search(
+        message, refused("compile", f"cli_models:{model}", "-o", out, "--config", path)
+    )
+    assert left_by(out) == []
+
+
+ARRAYS_REFUSED = {
+    "shape": ({"x": np.zeros((3, 7))}, r"'x' must have shape \('samples', 6\), not \(3, 7\)"),
+    "scalar": ({"x": np.zeros(())}, r"'x' must have shape \('samples', 6\), not \(\)"),
+    "rank": ({"x": np.zeros(6)}, r"'x' must have shape \('samples', 6\), not \(6,\)"),
+    "nan": ({"x": np.full((3, 6), np.nan)}, "'x' holds values that are not finite"),
+    "text": ({"x": np.full((3, 6), "a")}, "'x' must be numeric, not <U1"),
+    "complex": ({"x": np.zeros((3, 6), complex)}, "'x' must be numeric, not complex128"),
+    "names": ({"y": np.zeros((3, 6)), "z": np.zeros(2)}, "exactly the model's inputs x, not y, z"),
+    "none": ({"x": np.zeros((0, 6))}, "input 'x' has no samples"),
+    "pickle": ({"x": np.array([[{}] * 6], object)}, "cannot read arrays from .*bad.npz"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS_REFUSED)
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_wrong_arrays(folder, refused, tmp_path, command, name):
+    arrays, expected = ARRAYS_REFUSED[name]
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    message = refused(command, folder / "model", "--input", path)
+    assert re.search(expected, message) and "bad.npz" in message
+
+
+@pytest.mark.parametrize("name", ARRAYS_REFUSED)
+def test_wrong_calibration(folder, refused, out, tmp_path, name):
+    path = tmp_path / "bad.npz"
+    np.savez(path, **ARRAYS_REFUSED[name][0])  # type: ignore[arg-type]
+    config = folder / "core.toml"
+    arguments = ["compile", "cli_models:small", "-o", out, "--config", config, "--calibrate", path]
+    assert "bad.npz" in refused(*arguments)
+    assert left_by(out) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04 cut off"])
+def test_unreadable_arrays(folder, refused, tmp_path, content):
+    path = tmp_path / "x.npz"
+    if content is not None:
+        path.write_bytes(content)
+    message = refused("run", folder / "model", "--input", path)
+    assert message.startswith(f"intformer: cannot read arrays from {path}: ")
+
+
+def test_inputs_with_different_numbers_of_samples(refused, run, out, tmp_path):
+    run("compile", "cli_models:two_inputs", "-o", out, "--config", "tiny")
+    path = tmp_path / "x.npz"
+    np.savez(path, left=np.zeros((3, 4)), right=np.zeros((2, 4)))
+    assert "give different numbers of runs" in refused("run", out, "--input", path)
+    np.savez(path, left=np.zeros((3, 4)))
+    message = refused("run", out, "--input", path)
+    assert "exactly the model's inputs left, right, not left" in message
+
+
+def test_output_is_something_else(folder, refused, tmp_path):
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_text("mine")
+    other.mkdir()
+    (other / "notes").write_text("mine")
+    for path in (file, other):
+        common = ["-o", path, "--config", folder / "core.toml"]
+        message = refused("compile", "cli_models:small", *common)
+        assert f"{path} exists and is not a compiled model" in message
+    assert file.read_text() == (other / "notes").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other"]
+    for arguments in (
+        ["verilog", "--config", folder / "core.toml", "-o", other],
+        ["run", folder / "model", "--input", folder / "x.npz", "-o", other],
+        ["info", "tiny", "--json", other],
+        ["info", "tiny", "--json", file / "below"],
+    ):
+        assert "cannot write" in refused(*arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "other"]
+
+
+def test_not_a_compiled_model(folder, refused, tmp_path):
+    for path in (tmp_path / "missing", tmp_path):
+        for command in ("run", "verify"):
+            message = refused(command, path, "--input", folder / "x.npz")
+            assert f"{path} is not a compiled model" in message
+    assert "is not a compiled model" in refused("info", tmp_path)
+
+
+def damage(model: Path, what: str) -> str:
+    """Spoil a compiled model; returns the name of the file that the message must hold."""
+    manifest = model / "manifest.json"
+    if what == "version":
+        text = json.loads(manifest.read_text())
+        manifest.write_text(json.dumps({**text, "version": 99}))
+        return "manifest.json: format version 99"
+    if what == "foreign":
+        manifest.write_text('{"format": "something-else", "version": 1}')
+        return "manifest.json: not the manifest of a compiled model"
+    if what == "unlisted":
+        text = json.loads(manifest.read_text())
+        del text["files"]["graph.json"]
+        manifest.write_text(json.dumps(text))
+        return "manifest.json: does not list graph.json"
+    if what == "missing":
+        (model / "program.json").unlink()
+        return "program.json: the file is missing"
+    path = model / "program.safetensors"
+    data = path.read_bytes()
+    if what == "truncated":
+        path.write_bytes(data[:100])
+        return f"program.safetensors: truncated: it ends at byte 100 instead of {len(data)}"
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    return "program.safetensors: changed since it was written"
+
+
+@pytest.mark.parametrize(
+    "what", ["version", "foreign", "unlisted", "missing", "truncated", "edited"]
+)
+def test_damaged_model(folder, refused, tmp_path, what):
+    model = tmp_path / "model"
+    shutil.copytree(folder / "model", model)
+    expected = damage(model, what)
+    message = refused("run", model, "--input", folder / "x.npz")
+    assert expected in message and str(model) in message
+    assert refused("info", model) == message
+
+
+def test_usage_errors(capsys):
+    for arguments in ([], ["compile"], ["run", "x", "--input", "y", "--on", "moon"], ["fly"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert "usage: intformer" in capsys.readouterr().err
+
+
+# Failures that are not the user's
+
+
+def test_failed_build_has_status_1(folder, refused, monkeypatch, out):
+    from intformer.hw import verilog
+
+    def fail(*_: object, **__: object) -> str:
+        raise BuildFailed("yosys exited with 1: no reason")
+
+    monkeypatch.setattr(verilog, "emit", fail)
+    message = refused("verilog", "--config", folder / "core.toml", "-o", out, status=1)
+    assert message == "intformer: yosys exited with 1: no reason\n"
+    assert left_by(out) == []
+
+
+def test_interrupted_compile_leaves_nothing(folder, refused, monkeypatch, out):
+    from intformer.model import CompiledModel
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CompiledModel, "_write", interrupt)
+    config = folder / "core.toml"
+    refused("compile", "cli_models:small", "-o", out, "--config", config, status=1)
+    assert left_by(out) == []
+
+
+def test_closed_pipe_is_quiet(folder):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "intformer.cli", "info", str(folder / "model"), "--steps"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert done.stderr == ""
