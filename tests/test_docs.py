@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from intformer.cli import _parser
+from intformer.cli import _parser, main
 from intformer.config import load_config, preset_names
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +78,25 @@ def test_presets_are_documented():
         config = load_config(name)
         row = f"| `{name}` | {config.rows} | {config.cols} | {config.lanes} | {config.bus_bytes} |"
         assert row in text, row
+
+
+def python_blocks(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+
+
+def test_documented_python_runs(tmp_path, monkeypatch):
+    """Every Python block of the pages, except what needs the RTL, after the first commands."""
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(ROOT))
+    (tmp_path / "build").mkdir()
+    model = ["examples.encoder:small_encoder", "-o", "build/small", "--config", "tiny"]
+    assert main(["compile", *model]) == 0
+    pages = ("cli.md", "compiler.md", "configuration.md", "embedding.md", "simulation.md")
+    blocks = [(page, block) for page in pages for block in python_blocks(page)]
+    assert {page for page, _ in blocks} == set(pages)
+    for page, block in blocks:
+        if "RtlSimulator" not in block:
+            exec(compile(block, page, "exec"), {})
+    assert (tmp_path / "build" / "small4" / "manifest.json").is_file()
