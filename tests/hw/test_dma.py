@@ -117,7 +117,9 @@ def random_instruction(state: State, *, rng: random.Random) -> Instruction:
     )
 
 
-def surround(dut, state: State, *, rng: random.Random, stall: float, latency: int = 1) -> list:
+def surround(
+    dut, state: State, *, rng: random.Random, stall: float, memory_stall: float, latency: int
+) -> list:
     """Models of the memories around the unit, holding ``state``."""
     core, chip = state.core, state.chip
     lanes = core.lanes
@@ -157,7 +159,14 @@ def surround(dut, state: State, *, rng: random.Random, stall: float, latency: in
 
     options = {"rng": rng, "stall": stall}
     return [
-        BurstModel(dut, state.ext, bus_bytes=core.bus_bytes, latency=latency, **options),
+        BurstModel(
+            dut,
+            state.ext,
+            bus_bytes=core.bus_bytes,
+            latency=latency,
+            rng=rng,
+            stall=memory_stall,
+        ),
         ReadPortModel(dut, "act_read", reader(Mem.ACT), **options),
         ReadPortModel(dut, "wide_read", reader(Mem.WIDE), **options),
         StreamSink(dut, "act_write__req", lane_groups(Mem.ACT, 8), **options),
@@ -168,11 +177,13 @@ def surround(dut, state: State, *, rng: random.Random, stall: float, latency: in
     ]
 
 
-async def run_instructions(dut, core, instructions, *, seed, stall, latency=1) -> list[int]:
+async def run_instructions(
+    dut, core, instructions, *, seed, stall, memory_stall=0.0, latency=1
+) -> list[int]:
     """Run on DUT and reference; compare all memories at every ``done``; return the cycles."""
     rng = random.Random(seed)
     state, expected = State(core, seed=seed), State(core, seed=seed)
-    models = surround(dut, state, rng=rng, stall=stall, latency=latency)
+    models = surround(dut, state, rng=rng, stall=stall, memory_stall=memory_stall, latency=latency)
 
     def on_done(number: int) -> None:
         expected.apply(instructions[number])
@@ -188,14 +199,25 @@ async def equals_numpy(dut):
     options = bench_options()
     core = config(**options["core"])
     await streams.start(dut, inputs={"unit__cmd__valid": 0, "mem_read__valid": 0})
-    for stall in (0.0, 0.3, 0.8):
-        seed = options["seed"] + int(10 * stall)
-        dut._log.info("seed %d, stall %.1f", seed, stall)
+    for number, (stall, memory_stall) in enumerate(STALLS):
+        seed = options["seed"] + number
+        dut._log.info("seed %d, stalls %.1f and %.1f", seed, stall, memory_stall)
         rng = random.Random(seed)
         state = State(core, seed=seed)
         instructions = [random_instruction(state, rng=rng) for _ in range(options["count"])]
-        latency = rng.choice([1, 4, 30])
-        await run_instructions(dut, core, instructions, seed=seed, stall=stall, latency=latency)
+        await run_instructions(
+            dut,
+            core,
+            instructions,
+            seed=seed,
+            stall=stall,
+            memory_stall=memory_stall,
+            latency=rng.choice([1, 4, 30]),
+        )
+
+
+STALLS = [(0.0, 0.0), (0.3, 0.3), (0.9, 0.0), (0.0, 0.9)]
+"""Of the on-chip memories and of external memory."""
 
 
 def expected_cycles(core: CoreConfig, ins: Instruction, *, latency: int) -> int:
