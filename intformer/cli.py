@@ -146,6 +146,12 @@ def _parser() -> argparse.ArgumentParser:
         "--device", default="LFE5U-85F", choices=("LFE5U-25F", "LFE5U-45F", "LFE5U-85F")
     )
     sub.add_argument("--seed", type=int, default=1, help="placement seed")
+    sub.add_argument(
+        "--router",
+        choices=("router1", "router2"),
+        default="router1",
+        help="nextpnr's router: router2 is several times faster and loses some Fmax",
+    )
     sub.add_argument("--build", metavar="DIR", help="where to build (default: build/synth/CONFIG)")
     sub.add_argument(
         "--record", metavar="NAME", help="keep the figures in docs/results/NAME.{json,md}"
@@ -276,7 +282,12 @@ def _synth(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     config = api.load_config(args.config)
     build = Path(args.build or f"build/synth/{config.name}")
     figures = ecp5.place_and_route(
-        config, device=args.device, seed=args.seed, build=build, progress=Progress()
+        config,
+        device=args.device,
+        seed=args.seed,
+        router=args.router,
+        build=build,
+        progress=Progress(),
     )
     print(ecp5.describe(figures))
     if args.record:
