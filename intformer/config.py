@@ -31,7 +31,7 @@ class CoreConfig:
         Identifier, used in file names and reports.
     rows, cols:
         Systolic array height (contraction, K) and width (outputs, N). Any multiple of
-        ``lanes``; they need not be equal, nor powers of two.
+        ``lanes``; they need not be equal, nor powers of two. ``rows`` is at most ``16*lanes``.
     lanes:
         Elements that the epilogue, the row unit and the scratchpads' narrow ports handle per
         cycle. A power of two, 1 to 16.
@@ -88,6 +88,10 @@ class CoreConfig:
                     f"{field_name} must be a multiple of lanes ({self.lanes}) from 2 to 64, "
                     f"not {value!r}"
                 )
+        if self.rows > 16 * self.lanes:
+            raise ConfigError(
+                f"rows must be at most 16 lane groups ({16 * self.lanes}), not {self.rows!r}"
+            )
         for field_name, low, high in (
             ("act_words", 16, 1 << 18),
             ("wide_words", 16, 1 << 18),
