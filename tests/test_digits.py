@@ -3,9 +3,9 @@
 import graphs
 import numpy as np
 import pytest
-from examples.digits_vit.data import calibration_images, test_split
 
 import intformer
+from examples.digits_vit.data import calibration_images, test_split
 
 MODEL = "examples.digits_vit.model:digits_vit"
 CONFIGS = {config.name: config for config in graphs.CONFIGS}
