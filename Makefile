@@ -42,6 +42,7 @@ bench:
 regress:
 	@scripts/setup --icarus
 	$(PY) -m examples.regress
+	$(PY) -m pytest -q -m slow
 	INTFORMER_EXAMPLES=300 INTFORMER_RTL_EXAMPLES=40 $(PY) -m pytest -q tests/test_random_graphs.py
 
 bench-fpga:
