@@ -55,17 +55,10 @@ class Bench:
     build_args: Sequence[str] = ()
     waves: bool = False
 
-    def texts(self) -> dict[str, str]:
-        """The sources as the simulator gets them."""
-        return {
-            name: simulators.adapt(text, simulator=self.simulator)
-            for name, text in self.sources.items()
-        }
-
     def digest(self) -> str:
         """Digest of everything that decides what the build makes."""
         what = [
-            list(self.texts().items()),
+            list(self.sources.items()),
             self.toplevel,
             self.simulator,
             self.optimize,
@@ -101,7 +94,7 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
             return folder
         stamp.unlink(missing_ok=True)
         paths = []
-        for file_name, text in bench.texts().items():
+        for file_name, text in bench.sources.items():
             path = folder / file_name
             path.write_text(text, encoding="utf-8")
             paths.append(path)

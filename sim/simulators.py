@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from intformer.errors import BuildFailed
 
-__all__ = ["SIMULATORS", "adapt", "environment", "require"]
+__all__ = ["SIMULATORS", "environment", "require"]
 
 SIMULATORS = ("verilator", "icarus")
 """Names of the supported simulators, the faster first."""
@@ -32,19 +31,6 @@ def _verilator_root() -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(spec.submodule_search_locations[0])
-
-
-def adapt(text: str, *, simulator: str) -> str:
-    """Return the generated Verilog ``text`` as ``simulator`` can run it.
-
-    Icarus Verilog 11 can run ``always_comb`` processes for ever, one after the other, in one time
-    step. It gets ``always @*`` instead, and a signal that makes each run once at time 0.
-    """
-    if simulator != "icarus" or "always_comb begin" not in text:
-        return text
-    text = text.replace("always_comb begin", "always @* begin if (time_zero) begin end")
-    start = "  reg time_zero;\n  initial time_zero <= 1'h0;"
-    return re.sub(r"^module .*?\);$", rf"\g<0>\n{start}", text, flags=re.M | re.S)
 
 
 def require(simulator: str) -> None:
