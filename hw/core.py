@@ -9,18 +9,18 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
-from intformer.hw.arbiter import MemoryArbiter
 from intformer.hw.counters import Counters
-from intformer.hw.dma import DmaUnit
-from intformer.hw.fetch import FetchUnit
-from intformer.hw.matmul import MatmulUnit
-from intformer.hw.move import MoveUnit
+from intformer.hw.dma.unit import DmaUnit
+from intformer.hw.fetch.unit import FetchUnit
+from intformer.hw.matmul.unit import MatmulUnit
+from intformer.hw.memory.arbiter import MemoryArbiter
+from intformer.hw.memory.scratchpad import ActScratchpad, ParamMemory, WideScratchpad
+from intformer.hw.memory.tables import ActivationTables, ExpTables
+from intformer.hw.move.unit import MoveUnit
 from intformer.hw.ports import BurstPort, WriteItem
-from intformer.hw.post import PostUnit
-from intformer.hw.row import RowUnit
-from intformer.hw.scratchpad import ActScratchpad, ParamMemory, WideScratchpad
+from intformer.hw.post.unit import PostUnit
+from intformer.hw.row.unit import RowUnit
 from intformer.hw.sequencer import Sequencer
-from intformer.hw.tables import ActivationTables, ExpTables
 from intformer.isa import COUNTERS, Unit
 
 __all__ = ["Core", "TraceItem"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from intformer.isa import Op, Unit
 from intformer.program import Program, RunResult
-from intformer.sim.timing import StepTiming
-from intformer.sim.units_array import column_beats
+from intformer.sim.iss.array import column_beats
+from intformer.sim.iss.timing import StepTiming
 
 __all__ = [
     "cycles_by",

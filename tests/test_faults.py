@@ -15,13 +15,12 @@ from intformer import reference
 from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import execute
 from intformer.errors import IntformerError, Mismatch
-from intformer.hw import row_math
 from intformer.hw.core import Core
 from intformer.isa import INSTRUCTION_BYTES, Instruction, Mem, Op, Unit
 from intformer.program import Program, RunResult
-from intformer.sim.iss import Iss, SimulationError
+from intformer.sim.iss.array import column_beats
+from intformer.sim.iss.simulator import Iss, SimulationError
 from intformer.sim.rtl import RtlError, RtlSimulator
-from intformer.sim.units_array import column_beats
 from intformer.sim.verify import Report, check
 
 CONFIG = CONFIGS[0]
@@ -115,7 +114,7 @@ def rounding_down(monkeypatch) -> Iterator[None]:
         return exact(x, mult, shift) - ((x * mult >> (np.asarray(shift) - 1)) & 1)
 
     monkeypatch.setattr(reference, "requantize", requantize)
-    monkeypatch.setattr(row_math, "Const", lambda _value, shape: Const(0, shape))
+    monkeypatch.setattr(arithmetic, "Const", lambda _value, shape: Const(0, shape))
 
 
 @both_levels

@@ -14,7 +14,7 @@ from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import execute
 from intformer.errors import FormatError, UserError
 from intformer.model import CompiledModel
-from intformer.sim.iss import Iss
+from intformer.sim.iss.simulator import Iss
 
 FILES = ("manifest.json", "program.json", "program.safetensors", "graph.json", "graph.safetensors")
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from intformer.compiler.integer_graph import IntGraph, execute
 from intformer.config import CoreConfig
 from intformer.errors import DoesNotFit
-from intformer.sim.iss import Iss
+from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import verify_levels
 
 backend = pytest.importorskip("intformer.compiler.backend")

@@ -15,7 +15,7 @@ from intformer.config import CoreConfig
 from intformer.errors import DoesNotFit, UserError
 from intformer.isa import Op, Unit
 from intformer.program import Program
-from intformer.sim.iss import Iss, SimulationError
+from intformer.sim.iss.simulator import Iss, SimulationError
 from intformer.sim.verify import check
 
 TINY = CoreConfig(name="tiny", rows=4, cols=4, lanes=2, act_words=8192, wide_words=8192)

@@ -9,7 +9,7 @@ from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import execute
 from intformer.compiler.quantize import quantize, quantize_inputs
 from intformer.config import CoreConfig
-from intformer.sim.iss import Iss
+from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import check
 
 # Not square, no power of two; every tensor here has edges that fill no tile.

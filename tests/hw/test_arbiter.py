@@ -11,7 +11,7 @@ from models import ExternalBytes, StreamSink, run, unpack
 from streams import both_simulators
 
 from intformer.config import CoreConfig
-from intformer.hw.arbiter import MemoryArbiter, PriorityArbiter
+from intformer.hw.memory.arbiter import MemoryArbiter, PriorityArbiter
 from intformer.hw.ports import BURST_MAX
 from intformer.sim.runner import bench_options, run_bench
 

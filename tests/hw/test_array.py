@@ -12,7 +12,7 @@ from cocotb.triggers import FallingEdge, ReadOnly
 from streams import both_simulators
 
 from intformer.config import CoreConfig
-from intformer.hw.array import ProcessingElement, SystolicArray, psum_width
+from intformer.hw.matmul.array import ProcessingElement, SystolicArray, psum_width
 from intformer.sim.runner import bench_options, run_bench
 
 SHAPES = {"4x4": (4, 4, 2), "2x2": (2, 2, 1), "6x12": (6, 12, 2), "16x8": (16, 8, 4)}

@@ -11,10 +11,10 @@ from amaranth.hdl import Elaboratable
 from cocotb.triggers import FallingEdge, ReadOnly
 from streams import both_simulators
 
-from intformer.hw.divide import Reciprocal
-from intformer.hw.isqrt import SquareRoot
-from intformer.hw.normalize import Normalizer
-from intformer.hw.variance import Variance
+from intformer.hw.row.divide import Reciprocal
+from intformer.hw.row.isqrt import SquareRoot
+from intformer.hw.row.normalize import Normalizer
+from intformer.hw.row.variance import Variance
 from intformer.sim.runner import bench_options, run_bench
 
 TAG = 5

@@ -10,7 +10,7 @@ from models import BurstModel, ExternalBytes, ReadPortModel, StreamSink, UnitMod
 from streams import both_simulators
 
 from intformer.config import CoreConfig
-from intformer.hw.dma import DmaUnit
+from intformer.hw.dma.unit import DmaUnit
 from intformer.hw.ports import BURST_MAX
 from intformer.isa import Instruction, Mem, Op
 from intformer.sim.runner import bench_options, run_bench

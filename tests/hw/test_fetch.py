@@ -14,7 +14,7 @@ from streams import both_simulators
 from unit_port import Commands, Sink, WordMemory, run
 
 from intformer.config import CoreConfig
-from intformer.hw.fetch import FetchUnit
+from intformer.hw.fetch.unit import FetchUnit
 from intformer.hw.ports import BURST_MAX
 from intformer.isa import Instruction, Op
 from intformer.sim.runner import bench_options, run_bench

@@ -11,8 +11,8 @@ from cocotb.triggers import FallingEdge, ReadOnly
 from streams import both_simulators
 
 from intformer import reference
-from intformer.hw.layernorm import LayerNorm
 from intformer.hw.ports import READ_LATENCY
+from intformer.hw.row.layernorm import LayerNorm
 from intformer.sim.runner import bench_options, run_bench
 
 ROW_MAX = 40

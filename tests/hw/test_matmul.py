@@ -14,7 +14,7 @@ from streams import both_simulators
 from unit_port import Commands, Source, WordMemory, run
 
 from intformer.config import CoreConfig
-from intformer.hw.matmul import MatmulUnit
+from intformer.hw.matmul.unit import MatmulUnit
 from intformer.hw.ports import READ_LATENCY
 from intformer.isa import Instruction, Op
 from intformer.reference import matmul

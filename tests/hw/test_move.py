@@ -10,7 +10,7 @@ from models import ReadPortModel, StreamSink, UnitModel, run, unpack
 from streams import both_simulators
 
 from intformer.config import CoreConfig
-from intformer.hw.move import MoveUnit
+from intformer.hw.move.unit import MoveUnit
 from intformer.isa import Instruction, Mem, Op
 from intformer.sim.runner import bench_options, run_bench
 

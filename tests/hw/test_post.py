@@ -10,7 +10,7 @@ import streams
 from streams import both_simulators
 
 from intformer.config import CoreConfig
-from intformer.hw.post import PostUnit
+from intformer.hw.post.unit import PostUnit
 from intformer.isa import Mem, Op
 from intformer.sim.runner import bench_options, run_bench
 

@@ -10,7 +10,7 @@ from cocotb.triggers import FallingEdge, ReadOnly
 from streams import both_simulators
 
 from intformer import reference
-from intformer.hw.requantize import Requantize
+from intformer.hw.post.requantize import Requantize
 from intformer.sim.runner import bench_options, run_bench
 
 MULTIPLIERS = (-32768, -32767, -1, 0, 1, 2, 1 << 14, 32767)

@@ -11,7 +11,7 @@ from streams import both_simulators
 
 from intformer import reference
 from intformer.config import CoreConfig
-from intformer.hw.row import RowUnit
+from intformer.hw.row.unit import RowUnit
 from intformer.isa import Instruction, Op
 from intformer.sim.runner import bench_options, run_bench
 

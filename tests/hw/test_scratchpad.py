@@ -12,8 +12,8 @@ from models import unpack
 from streams import both_simulators, random_bits
 
 from intformer.config import CoreConfig
+from intformer.hw.memory.scratchpad import ActScratchpad, MemoryCopy, ParamMemory, WideScratchpad
 from intformer.hw.ports import READ_LATENCY
-from intformer.hw.scratchpad import ActScratchpad, MemoryCopy, ParamMemory, WideScratchpad
 from intformer.isa import Unit
 from intformer.sim.runner import bench_options, run_bench
 

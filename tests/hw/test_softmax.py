@@ -12,7 +12,7 @@ from streams import both_simulators
 
 from intformer import reference
 from intformer.hw.ports import READ_LATENCY
-from intformer.hw.softmax import Softmax
+from intformer.hw.row.softmax import Softmax
 from intformer.sim.runner import bench_options, run_bench
 
 ROW_MAX = 24

@@ -9,8 +9,8 @@ from cocotb.triggers import FallingEdge, ReadOnly
 from streams import both_simulators
 
 from intformer.config import CoreConfig
+from intformer.hw.memory.tables import ActivationTables, ExpTables, LaneTables
 from intformer.hw.ports import READ_LATENCY
-from intformer.hw.tables import ActivationTables, ExpTables, LaneTables
 from intformer.sim.runner import bench_options, run_bench
 
 ENTRIES = 256

@@ -9,7 +9,7 @@ import pytest
 from handmade import CONFIG, bit, linear_case, program
 
 from intformer.isa import COUNTERS, Instruction, Mem, Op, Unit
-from intformer.sim.iss import Iss, SimulationError
+from intformer.sim.iss.simulator import Iss, SimulationError
 
 
 def _replace(made, index, **changes):

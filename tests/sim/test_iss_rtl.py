@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from handmade import linear_case
 
-from intformer.sim.iss import Iss
+from intformer.sim.iss.simulator import Iss
 from intformer.sim.report import side_by_side
 from intformer.sim.rtl import RtlSimulator
 from intformer.sim.verify import verify_levels

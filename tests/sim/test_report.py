@@ -5,9 +5,9 @@ from __future__ import annotations
 from handmade import linear_case
 
 from intformer.isa import Op
-from intformer.sim.iss import Iss
+from intformer.sim.iss.simulator import Iss
+from intformer.sim.iss.timing import StepTiming
 from intformer.sim.report import format_report, overlap, report, roofline, side_by_side
-from intformer.sim.timing import StepTiming
 
 
 def test_report_of_linear_layer():

@@ -9,7 +9,7 @@ import pytest
 from handmade import linear_case
 
 from intformer.errors import Mismatch
-from intformer.sim.iss import Iss
+from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import check, verify_levels
 
 

@@ -1,0 +1,1 @@
+"""DMA: transfers between external memory and the on-chip memories."""

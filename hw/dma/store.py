@@ -1,0 +1,131 @@
+"""From the scratchpads to external memory: STORE."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from intformer.config import CoreConfig
+from intformer.hw.dma.gearbox import Gearbox
+from intformer.hw.dma.load import COUNT_BITS, beats_of, entry_bytes
+from intformer.hw.memory.bursts import BurstWriter
+from intformer.hw.parts.streams import CreditFifo, delay
+from intformer.hw.ports import READ_LATENCY, NarrowReadPort, WriteBurstPort
+from intformer.isa import Mem
+
+__all__ = ["StoreEngine"]
+
+
+class StoreEngine(wiring.Component):
+    """Copies ``count`` lane groups of ``act`` or ``wide`` to external memory.
+
+    One beat or one lane group per cycle, whichever takes longer. Bursts are asked for when their
+    beats are ready, so that other clients of external memory are not held up.
+
+    Members
+    -------
+    start: ``In(1)``; begin; ``mem``, ``addr``, ``count`` and ``ext`` hold until ``done``.
+    mem: ``In(3)``, addr: ``In(18)``, count: ``In(22)`` (not 0), ext: ``In(32)``: as in STORE.
+    act_read, wide_read: ``Out(NarrowReadPort)``.
+    mem_write: ``Out(WriteBurstPort)``.
+    moved: ``Out(1)``; a beat is written in this cycle.
+    done: ``Out(1)``; one cycle after the last beat was taken.
+    """
+
+    def __init__(self, config: CoreConfig) -> None:
+        self._config = config
+        self._sizes = [(entry_bytes(config, mem), config.bus_bytes) for mem in (Mem.ACT, Mem.WIDE)]
+        super().__init__(
+            {
+                "start": In(1),
+                "mem": In(3),
+                "addr": In(18),
+                "count": In(COUNT_BITS),
+                "ext": In(32),
+                "act_read": Out(NarrowReadPort(8 * config.lanes)),
+                "wide_read": Out(NarrowReadPort(16 * config.lanes)),
+                "mem_write": Out(WriteBurstPort(config)),
+                "moved": Out(1),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beat_bits = (
+            COUNT_BITS + max(*(entry // beat for entry, beat in self._sizes), 1).bit_length()
+        )
+        m.submodules.entries = entries = CreditFifo(16 * self._config.lanes, depth=8)
+        m.submodules.gearbox = gearbox = Gearbox(sizes=self._sizes)
+        m.submodules.writer = writer = BurstWriter(self._config, beat_bits=beat_bits)
+        connect(m, writer.mem, flipped(self.mem_write))
+        self._read(m, entries)
+        self._pack(m, entries, gearbox)
+
+        is_wide = self.mem[0]
+        m.d.comb += [
+            gearbox.mode.eq(is_wide),
+            writer.beats.valid.eq(gearbox.o.valid),
+            writer.beats.payload.eq(Mux(is_wide, gearbox.output(1), gearbox.output(0))),
+            gearbox.o.ready.eq(writer.beats.ready),
+        ]
+        beats_left = Signal(beat_bits)
+        choices = [beats_of(self.count, entry=entry, beat=beat) for entry, beat in self._sizes]
+        begin = Signal()
+        m.d.sync += begin.eq(self.start)
+        m.d.comb += [
+            writer.i.valid.eq(begin),
+            writer.i.payload.addr.eq(self.ext),
+            writer.i.payload.beats.eq(beats_left),
+            self.moved.eq(self.mem_write.data.valid & self.mem_write.data.ready),
+        ]
+        m.d.sync += self.done.eq(self.moved & (beats_left == 1))
+        with m.If(self.start):
+            m.d.sync += beats_left.eq(Mux(is_wide, choices[1], choices[0]))
+        with m.Elif(self.moved):
+            m.d.sync += beats_left.eq(beats_left - 1)
+        return m
+
+    def _read(self, m, entries) -> None:
+        """Ask the scratchpad for lane groups, as many as there is room for."""
+        is_wide = self.mem[0]
+        word = Signal(18)
+        sub = Signal(4)
+        left = Signal(COUNT_BITS)
+        ask = Signal()
+        taken = Signal()
+        m.d.comb += [
+            ask.eq(entries.room & (left != 0)),
+            self.act_read.req.valid.eq(ask & ~is_wide),
+            self.wide_read.req.valid.eq(ask & is_wide),
+            taken.eq(ask & Mux(is_wide, self.wide_read.req.ready, self.act_read.req.ready)),
+            entries.take.eq(taken),
+            self.act_read.req.payload.word.eq(word),
+            self.act_read.req.payload.sub.eq(sub),
+            self.wide_read.req.payload.word.eq(word),
+            entries.push.eq(delay(m, taken, READ_LATENCY, name="taken")),
+            entries.i.eq(Mux(is_wide, self.wide_read.data, self.act_read.data)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [word.eq(self.addr), sub.eq(0), left.eq(self.count)]
+        with m.Elif(taken):
+            m.d.sync += left.eq(left - 1)
+            with m.If(is_wide | (sub == self._config.groups_per_word - 1)):
+                m.d.sync += [word.eq(word + 1), sub.eq(0)]
+            with m.Else():
+                m.d.sync += sub.eq(sub + 1)
+
+    def _pack(self, m, entries, gearbox) -> None:
+        """Feed the gearbox, after the last lane group with zeros until its beat is full."""
+        left = Signal(COUNT_BITS)
+        rest = left != 0
+        with m.If(self.start):
+            m.d.sync += left.eq(self.count)
+        with m.Elif(rest & gearbox.i.valid & gearbox.i.ready):
+            m.d.sync += left.eq(left - 1)
+        m.d.comb += [
+            gearbox.i.valid.eq(Mux(rest, entries.o.valid, gearbox.partial)),
+            gearbox.i.payload.eq(Mux(rest, entries.o.payload, 0)),
+            entries.o.ready.eq(gearbox.i.ready & rest),
+        ]

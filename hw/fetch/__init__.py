@@ -1,0 +1,1 @@
+"""FETCH: weights and stationary operands on their way to the array."""

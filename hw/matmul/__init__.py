@@ -1,0 +1,1 @@
+"""MATMUL: the systolic array and its accumulators."""

@@ -1,0 +1,1 @@
+"""On-chip memories, their arbiters, and bursts to external memory."""

@@ -1,0 +1,1 @@
+"""MOVE: copies of elements between places of a scratchpad."""

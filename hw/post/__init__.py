@@ -1,0 +1,1 @@
+"""POST: the epilogue and element-wise operations."""

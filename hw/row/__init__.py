@@ -1,0 +1,1 @@
+"""ROW: softmax and LayerNorm."""

@@ -1,0 +1,1 @@
+"""The instruction-level simulator: exact, and with a cycle model."""

@@ -1,0 +1,116 @@
+"""The cycle model: constants of the core's pipelines, durations of instructions.
+
+Every constant stands in :class:`TimingParameters`; each is a property of the RTL and is
+calibrated against it. Durations that depend on other units (column FIFO, memory port, tokens)
+follow from the event simulation in :mod:`intformer.sim.iss.simulator`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from intformer.config import CoreConfig
+from intformer.hw.matmul.accumulator import ACCUMULATE_SPACING
+from intformer.hw.row.unit import RowUnit
+from intformer.isa import Instruction, Mem, Op
+
+__all__ = ["BURST_MAX", "StepTiming", "TimingParameters", "duration"]
+
+BURST_MAX = 16
+"""Longest burst, in beats."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingParameters:
+    """Constants of the cycle model, in cycles unless the name says otherwise.
+
+    Attributes
+    ----------
+    memory_latency: from external memory's taking a read command to its first beat.
+    port_latency: registers on the way to external memory and back.
+    memory_outstanding: commands that memory holds.
+    burst_overhead: cycles of the port lost per burst.
+    start_latency: from ``start`` to the first instruction fetch.
+    fetch_depth: instructions kept ahead by the sequencer.
+    queue_latency: from dispatch to the head of a unit's queue.
+    token_latency: from an instruction's completion to the token's use.
+    in_flight: instructions that a unit may hold.
+    end_latency: from the last completion to ``done``.
+    fifo_tiles: depth of the column FIFO, in tiles.
+    fetch_beats: beats that FETCH has under way or stored.
+    fetch_in_flight: instructions that FETCH holds.
+    fetch_latency: from a FETCH's command to its first request.
+    fetch_column_latency: from the last beat or the read of a column to its place in the FIFO.
+    matmul_start: from a MATMUL's command to its first word, if the unit was idle.
+    matmul_hazard: least period of tiles that accumulate into the same rows.
+    matmul_latency: from the last word asked for to ``done``, beyond ``rows + cols``.
+    post_latency, move_latency, load_latency, store_latency: pipelines' depth, command to ``done``.
+    gather_latency: per row of a GATHER, beside its beats.
+    dma_outstanding: bursts that DMA may have under way.
+    """
+
+    memory_latency: int = 8
+    port_latency: int = 3
+    burst_overhead: int = 0
+    memory_outstanding: int = 8
+    start_latency: int = 2
+    fetch_depth: int = 4
+    queue_latency: int = 2
+    token_latency: int = 2
+    in_flight: int = 8
+    end_latency: int = 2
+    fifo_tiles: int = 2
+    fetch_beats: int = 64
+    fetch_in_flight: int = 3
+    fetch_latency: int = 2
+    fetch_column_latency: int = 3
+    matmul_start: int = 2
+    matmul_hazard: int = ACCUMULATE_SPACING
+    matmul_latency: int = 4
+    post_latency: int = 24
+    move_latency: int = 7
+    load_latency: int = 11
+    store_latency: int = 8
+    gather_latency: int = 4
+    dma_outstanding: int = 4
+
+    @property
+    def read_latency(self) -> int:
+        """From the grant of a read to its first beat at the client."""
+        return self.memory_latency + self.port_latency
+
+
+def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> int:
+    """Cycles from command to ``done`` of a POST, ROW or MOVE instruction, ports free.
+
+    POST: ``rows * groups * reads + post_latency``, two reads where source and residual both
+    lie in ``act``. ROW: :meth:`intformer.hw.row.unit.RowUnit.instruction_cycles`. MOVE: one element
+    per cycle.
+    """
+    if ins.op in (Op.POST_ACC, Op.POST_MEM):
+        shared = ins.op == Op.POST_MEM and ins["res_en"]
+        reads = 2 if shared and ins["src_mem"] == ins["res_mem"] == Mem.ACT else 1
+        return ins["rows"] * ins["groups"] * reads + timing.post_latency
+    if ins.op == Op.MOVE:
+        return ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency
+    return RowUnit.instruction_cycles(
+        config, ins.op, rows=ins["rows"], n=ins["n"], masked=bool(ins["mask_en"])
+    )
+
+
+@dataclass
+class StepTiming:
+    """When one instruction ran: dispatched, handed to its unit, and completed.
+
+    ``wait``: cycles at the head of its queue without its tokens; ``stall``: cycles in the unit
+    without data, room or memory.
+    """
+
+    index: int
+    op: Op
+    node: str
+    queued: int
+    wait: int = 0
+    start: int = 0
+    end: int = 0
+    stall: int = 0

@@ -1,0 +1,107 @@
+"""The row units' pipelined arithmetic equals Python's, with a result every cycle."""
+
+import random
+
+import cocotb
+import pytest
+import streams
+from cocotb.triggers import FallingEdge, ReadOnly
+from streams import both_simulators
+
+from intformer.hw.parts.arithmetic import ReciprocalProduct, RoundShift, SplitProduct
+from intformer.sim.runner import bench_options, run_bench
+
+
+def _signed(width: int, *, rng: random.Random) -> int:
+    code = streams.random_bits(width, rng=rng) >> rng.choice([0, 0, rng.randrange(width)])
+    return code - (code >> (width - 1) << width)
+
+
+def round_shift(x: int, amount: int, *, o_bits: int, saturate: bool) -> int:
+    """``(x + 2**amount) >> (amount + 1)``, in ``o_bits`` bits."""
+    y = (x + (1 << amount)) >> (amount + 1)
+    low, high = -(1 << (o_bits - 1)), (1 << (o_bits - 1)) - 1
+    if saturate:
+        return min(max(y, low), high)
+    return (y - low) % (1 << o_bits) + low
+
+
+def _case(options: dict, rng: random.Random) -> tuple[dict[str, int], int]:
+    """Operands by port, and the result."""
+    sizes = options["sizes"]
+    if options["unit"] == "split":
+        a, b = _signed(sizes["a_bits"], rng=rng), _signed(sizes["b_bits"], rng=rng)
+        return {"a": a, "b": b}, a * b
+    if options["unit"] == "reciprocal":
+        a = _signed(sizes["a_bits"], rng=rng)
+        r = rng.choice([1 << 17, 1 << 18, rng.randint(1 << 17, 1 << 18)])
+        return {"a": a, "r": r & 0x3FFFF}, a * r
+    x, amount = _signed(sizes["bits"], rng=rng), rng.randint(0, sizes["amount_max"])
+    if rng.random() < 0.3:
+        # Around the point where saturation begins.
+        edge = rng.choice([-1, 1]) << (sizes["o_bits"] + amount)
+        near = edge + (rng.randint(-4, 4) << amount) + rng.randint(-2, 2)
+        x = near if abs(near) < 1 << (sizes["bits"] - 1) else x
+    expected = round_shift(x, amount, o_bits=sizes["o_bits"], saturate=sizes.get("saturate", False))
+    return {"x": x, "amount": amount}, expected
+
+
+def _unit(options: dict) -> SplitProduct | ReciprocalProduct | RoundShift:
+    kinds = {"split": SplitProduct, "reciprocal": ReciprocalProduct, "round": RoundShift}
+    return kinds[options["unit"]](**options["sizes"])
+
+
+@cocotb.test()
+async def computes(dut):
+    options = bench_options()
+    rng = random.Random(options["seed"])
+    latency = _unit(options).latency
+    cases = [_case(options, rng) for _ in range(400)]
+    await streams.start(dut, inputs=dict.fromkeys(cases[0][0], 0))
+    for cycle in range(len(cases) + latency):
+        for port, value in cases[min(cycle, len(cases) - 1)][0].items():
+            getattr(dut, port).value = value
+        await ReadOnly()
+        if cycle >= latency:
+            operands, expected = cases[cycle - latency]
+            assert dut.o.value.to_signed() == expected, operands
+        await FallingEdge(dut.clk)
+
+
+CASES = {
+    "split_narrow": {"unit": "split", "sizes": {"a_bits": 16, "b_bits": 12}},
+    "split_wide": {"unit": "split", "sizes": {"a_bits": 27, "b_bits": 18}},
+    "split_odd": {"unit": "split", "sizes": {"a_bits": 35, "b_bits": 18}},
+    "reciprocal": {"unit": "reciprocal", "sizes": {"a_bits": 21}},
+    "round": {"unit": "round", "sizes": {"bits": 40, "amount_max": 39, "o_bits": 10}},
+    "round_few": {"unit": "round", "sizes": {"bits": 12, "amount_max": 3, "o_bits": 9}},
+    "saturate": {
+        "unit": "round",
+        "sizes": {"bits": 41, "amount_max": 46, "o_bits": 18, "saturate": True},
+    },
+    "saturate_little": {
+        "unit": "round",
+        "sizes": {"bits": 9, "amount_max": 9, "o_bits": 8, "saturate": True},
+    },
+}
+
+
+@both_simulators
+@pytest.mark.parametrize("case", CASES)
+def test_arithmetic(simulator: str, case: str) -> None:
+    options = CASES[case]
+    run_bench(_unit(options), module="test_arithmetic", simulator=simulator, options=options, seed=41)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: SplitProduct(a_bits=36, b_bits=8), "a_bits must be from 1 to 35, not 36"),
+        (lambda: SplitProduct(a_bits=8, b_bits=19), "b_bits must be from 1 to 18, not 19"),
+        (lambda: RoundShift(bits=8, amount_max=0, o_bits=4), "amount_max"),
+        (lambda: RoundShift(bits=8, amount_max=4, o_bits=8), "o_bits must be from 1 to 7, not 8"),
+    ],
+)
+def test_refuses(build, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()
