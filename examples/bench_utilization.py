@@ -19,7 +19,7 @@ from intformer.isa import Unit
 from intformer.model import CompiledModel
 from intformer.results import markdown_table, record
 from intformer.running import encode_samples
-from intformer.sim.iss import Iss
+from intformer.sim.iss.simulator import Iss
 from intformer.sim.report import cycles_by, overlap, roofline
 from intformer.sim.rtl import RtlSimulator
 from intformer.sim.verify import check

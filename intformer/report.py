@@ -30,7 +30,7 @@ def model_figures(model: CompiledModel) -> dict[str, Any]:
 
     The expected cycles come from the cycle model, on inputs of zeros: no duration depends on data.
     """
-    from intformer.sim.iss import Iss
+    from intformer.sim.iss.simulator import Iss
     from intformer.sim.report import cycles_by, overlap, roofline
 
     program, graph = model.program, model.graph

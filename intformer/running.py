@@ -102,7 +102,7 @@ def run_levels(
 ) -> list[RunResult]:
     """Run input codes on the level ``iss`` or ``rtl``; one :class:`RunResult` per run."""
     if on == "iss":
-        from intformer.sim.iss import Iss
+        from intformer.sim.iss.simulator import Iss
 
         iss = Iss(model.program)
         results: list[RunResult] = []

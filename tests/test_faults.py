@@ -16,6 +16,7 @@ from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import execute
 from intformer.errors import IntformerError, Mismatch
 from intformer.hw.core import Core
+from intformer.hw.parts import arithmetic
 from intformer.isa import INSTRUCTION_BYTES, Instruction, Mem, Op, Unit
 from intformer.program import Program, RunResult
 from intformer.sim.iss.array import column_beats

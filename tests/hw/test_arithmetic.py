@@ -90,7 +90,9 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_arithmetic(simulator: str, case: str) -> None:
     options = CASES[case]
-    run_bench(_unit(options), module="test_arithmetic", simulator=simulator, options=options, seed=41)
+    run_bench(
+        _unit(options), module="test_arithmetic", simulator=simulator, options=options, seed=41
+    )
 
 
 @pytest.mark.parametrize(
