@@ -72,7 +72,8 @@ class PostUnit(wiring.Component):
             }
         )
 
-    def instruction_cycles(self, op: Op, *, groups: int) -> int:
+    @staticmethod
+    def instruction_cycles(op: Op, *, groups: int) -> int:
         """Cycles from the acceptance of a command to ``done`` while every port is granted.
 
         ``groups``: rows times lane groups per row.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from intformer.config import CoreConfig
 from intformer.hw.matmul.accumulator import ACCUMULATE_SPACING
+from intformer.hw.post.unit import PostUnit
 from intformer.hw.row.unit import RowUnit
 from intformer.isa import Instruction, Mem, Op
 
@@ -44,7 +45,7 @@ class TimingParameters:
     matmul_start: from a MATMUL's command to its first word, if the unit was idle.
     matmul_hazard: least period of tiles that accumulate into the same rows.
     matmul_latency: from the last word asked for to ``done``, beyond ``rows + cols``.
-    post_latency, move_latency, load_latency, store_latency: pipelines' depth, command to ``done``.
+    move_latency, load_latency, store_latency: pipelines' depth, command to ``done``.
     gather_latency: per row of a GATHER, beside its beats.
     dma_outstanding: bursts that DMA may have under way.
     """
@@ -67,7 +68,6 @@ class TimingParameters:
     matmul_start: int = 2
     matmul_hazard: int = ACCUMULATE_SPACING
     matmul_latency: int = 4
-    post_latency: int = 24
     move_latency: int = 7
     load_latency: int = 11
     store_latency: int = 8
@@ -83,14 +83,14 @@ class TimingParameters:
 def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> int:
     """Cycles from command to ``done`` of a POST, ROW or MOVE instruction, ports free.
 
-    POST: ``rows * groups * reads + post_latency``, two reads where source and residual both
-    lie in ``act``. ROW: :meth:`intformer.hw.row.unit.RowUnit.instruction_cycles`. MOVE: one element
-    per cycle.
+    POST and ROW: ``instruction_cycles`` of :class:`intformer.hw.post.unit.PostUnit` (each group
+    counts twice where source and residual both lie in ``act``) and of
+    :class:`intformer.hw.row.unit.RowUnit`. MOVE: one element per cycle.
     """
     if ins.op in (Op.POST_ACC, Op.POST_MEM):
         shared = ins.op == Op.POST_MEM and ins["res_en"]
         reads = 2 if shared and ins["src_mem"] == ins["res_mem"] == Mem.ACT else 1
-        return ins["rows"] * ins["groups"] * reads + timing.post_latency
+        return PostUnit.instruction_cycles(ins.op, groups=ins["rows"] * ins["groups"] * reads)
     if ins.op == Op.MOVE:
         return ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency
     return RowUnit.instruction_cycles(
