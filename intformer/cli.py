@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
         "--router",
         choices=("router1", "router2"),
         default="router1",
-        help="nextpnr's router: router2 is several times faster and loses some Fmax",
+        help="nextpnr's router: router2 can be faster; it does not finish on crowded cores",
     )
     sub.add_argument("--build", metavar="DIR", help="where to build (default: build/synth/CONFIG)")
     sub.add_argument(
