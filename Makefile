@@ -47,7 +47,7 @@ regress:
 
 bench-fpga:
 	@scripts/setup
-	$(PY) -m intformer.cli synth --config 8x8 --device LFE5U-85F --record fpga
+	$(PY) -m intformer.cli synth --config 8x8 --device LFE5U-85F --seed 2 --record fpga
 
 clean:
 	rm -rf build

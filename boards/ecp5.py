@@ -21,7 +21,7 @@ DEVICES = {"LFE5U-25F": "25k", "LFE5U-45F": "45k", "LFE5U-85F": "85k"}
 PACKAGES = {"25k": "CABGA381", "45k": "CABGA554", "85k": "CABGA756"}
 """The package with the most pins: the core's ports are brought out one by one."""
 SPEED_GRADE = "6"
-TARGET_MHZ = 100
+TARGET_MHZ = 50
 CAPACITY_NAMES = {
     "TRELLIS_COMB": "LUT4",
     "TRELLIS_FF": "FF",
