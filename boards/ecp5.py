@@ -32,7 +32,7 @@ Progress = Callable[[str], None]
 _WORTH_TELLING = re.compile(
     r"Max frequency|(?:TRELLIS_COMB|TRELLIS_FF|MULT18X18D|DP16KD): |^Info: +\d*0000 \|"
 )
-"""nextpnr's lines to show: use of the device, Fmax (estimated, then routed), routing now and then."""
+"""nextpnr's lines to show: use of the device, Fmax (estimated, then routed), routing progress."""
 
 
 def place_and_route(
