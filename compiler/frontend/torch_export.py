@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import warnings
@@ -66,10 +67,15 @@ def _load_archive(path: Path) -> Any:
 
     if not path.is_file():
         raise UserError(f"no such model archive: {path}")
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it would tell of damaged archives beside our message
     try:
         return torch.export.load(path)
     except Exception as error:  # torch raises many kinds for damaged archives
         raise UserError(f"cannot read {path} as a torch.export archive: {error}") from None
+    finally:
+        logger.setLevel(level)
 
 
 def _call_factory(spec: str) -> tuple[Any, tuple[Any, ...]]:
