@@ -4,14 +4,15 @@
 PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo test lint bench bench-fpga regress clean
+.PHONY: help setup demo test lint bench bench-units bench-core regress clean
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
 	@echo 'make test        set up and run the whole test suite'
 	@echo 'make lint        ruff, type checker'
 	@echo 'make bench       utilization of whole models -> docs/results/utilization.{json,md}'
-	@echo 'make bench-fpga  the 8x8 core on an LFE5U-85F -> docs/results/fpga.{json,md} (long)'
+	@echo 'make bench-units area, clock and error of every unit -> docs/results/units.{json,md} (hours)'
+	@echo 'make bench-core  whole cores, placed and routed -> docs/results/core.{json,md} (hours)'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 
@@ -45,9 +46,13 @@ regress:
 	$(PY) -m pytest -q -m slow
 	INTFORMER_EXAMPLES=300 INTFORMER_RTL_EXAMPLES=40 $(PY) -m pytest -q tests/test_random_graphs.py
 
-bench-fpga:
+bench-units:
 	@scripts/setup
-	$(PY) -m intformer.cli synth --config 8x8 --device LFE5U-85F --seed 2 --record fpga
+	$(PY) -m intformer.cli units --full --record --jobs 2
+
+bench-core:
+	@scripts/setup
+	$(PY) -m intformer.bench.core
 
 clean:
 	rm -rf build

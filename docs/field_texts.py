@@ -15,7 +15,7 @@ OPERATION_TEXTS: dict[Op, str] = {
         "External memory to an on-chip memory: `count` entries, packed without gaps from `ext`. "
         "An entry is a lane group in `act` (L bytes, L = `lanes`) and `wide` (2L bytes), a "
         "parameter group in `param` (8L bytes: per channel bias int32, mult int16, shift uint8, "
-        "one zero byte), one value in `exp` (4 bytes, the low 20 bits count) and `table` (1 byte)."
+        "one zero byte), one value in `exp` (4 bytes, the low 24 bits count) and `table` (1 byte)."
     ),
     Op.STORE: (
         "`act` or `wide` to external memory: `count` lane groups, packed. Zeros fill the last beat."

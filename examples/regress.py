@@ -21,6 +21,7 @@ SHAPES = [
     load_config("16x8"),  # not square
     CoreConfig(name="12x12", rows=12, cols=12, lanes=4, bus_bytes=4),  # not a power of two
     CoreConfig(name="6x10", rows=6, cols=10, lanes=2, bus_bytes=8),  # neither
+    CoreConfig(name="8x8 packed", rows=8, cols=8, lanes=4, array="dsp_packed"),
 ]
 IMAGES = {"verilator": 4, "icarus": 1}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -21,6 +21,7 @@ from intformer.hw.ports import BurstPort, WriteItem
 from intformer.hw.post.unit import PostUnit
 from intformer.hw.row.unit import RowUnit
 from intformer.hw.sequencer import Sequencer
+from intformer.hw.serial.core import SerialCore
 from intformer.isa import COUNTERS, Unit
 
 __all__ = ["Core", "TraceItem"]
@@ -34,19 +35,20 @@ class TraceItem(data.StructLayout):
 
 
 class Core(wiring.Component):
-    """A whole core of one configuration.
+    """A whole core of one configuration, of the structure that it asks for.
 
     Parameters
     ----------
     config: the parameters of this core.
     trace: add ports that show every scratchpad write; for simulation.
+    target: family whose multipliers are used, as for its :class:`SystolicArray`.
 
     Members
     -------
     start: ``In(1)``, entry: ``In(32)``: run the program at this byte address of external memory.
     busy, done, error: ``Out(1)``; see :class:`intformer.hw.sequencer.Sequencer`.
     counter_addr: ``In(8)``, counter_data: ``Out(32)``: performance counters in the order of
-        :data:`intformer.isa.COUNTERS`, cleared by start; data one cycle after the address.
+        :data:`intformer.isa.COUNTERS`, cleared by start; data three cycles after the address.
     mem: ``Out(BurstPort)``; external memory.
     trace_act, trace_wide, trace_act_valid, trace_wide_valid, trace_done, trace_busy: with ``trace``
         only: the accepted write of this cycle to each scratchpad, the units' ``done`` pulses (a
@@ -54,9 +56,12 @@ class Core(wiring.Component):
         that hold an instruction.
     """
 
-    def __init__(self, config: CoreConfig, *, trace: bool = False) -> None:
+    def __init__(
+        self, config: CoreConfig, *, trace: bool = False, target: str | None = None
+    ) -> None:
         self.config = config
         self._trace = trace
+        self._target = target
         members = {
             "start": In(1),
             "entry": In(32),
@@ -81,12 +86,16 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         config = self.config
         m = Module()
+        if config.structure == "serial":
+            m.submodules.serial = serial = SerialCore(config, self.signature, target=self._target)
+            connect(m, serial, flipped(self))
+            return m
         m.submodules.sequencer = sequencer = Sequencer(config)
         m.submodules.dma = dma = DmaUnit(config)
         m.submodules.fetch = fetch = FetchUnit(config)
-        m.submodules.matmul = matmul = MatmulUnit(config)
-        m.submodules.post = post = PostUnit(config)
-        m.submodules.row = row = RowUnit(config)
+        m.submodules.matmul = matmul = MatmulUnit(config, target=self._target)
+        m.submodules.post = post = PostUnit(config, target=self._target)
+        m.submodules.row = row = RowUnit(config, target=self._target)
         m.submodules.move = move = MoveUnit(config)
         units: dict[Unit, Any] = {
             Unit.DMA: dma,
@@ -103,12 +112,15 @@ class Core(wiring.Component):
         self._connect_scratchpads(m, dma, fetch, matmul, post, row, move)
         self._connect_tables(m, dma, post, row)
         connect(m, fetch.columns, matmul.columns)
+        # What comes from outside begins in a register.
+        start, entry = Signal(), Signal.like(self.entry, reset_less=True)
+        m.d.sync += [start.eq(self.start), entry.eq(self.entry)]
         m.d.comb += [
             matmul.acc_addr.eq(post.acc_addr),
             post.acc_data.eq(matmul.acc_data),
-            sequencer.start.eq(self.start),
-            sequencer.entry.eq(self.entry),
-            self.busy.eq(sequencer.busy),
+            sequencer.start.eq(start),
+            sequencer.entry.eq(entry),
+            self.busy.eq(sequencer.busy | start),
             self.done.eq(sequencer.done),
             self.error.eq(sequencer.error),
         ]
@@ -185,10 +197,12 @@ class Core(wiring.Component):
             self.mem.rdata.valid,
             self.mem.wdata.valid & self.mem.wdata.ready,
         ]
+        clear = Signal()  # one cycle late, as the events are inside
+        m.d.sync += clear.eq(sequencer.start & ~sequencer.busy)
         m.d.comb += [
             counters.event.eq(Cat(*events)),
             counters.enable.eq(1),
-            counters.clear.eq(self.start & ~sequencer.busy),
+            counters.clear.eq(clear),
             counters.addr.eq(self.counter_addr),
             self.counter_data.eq(counters.data),
         ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Counters"]
+
+_GROUP = 8
+"""Counters from which the first stage of a read chooses."""
 
 
 class Counters(wiring.Component):
@@ -21,7 +24,7 @@ class Counters(wiring.Component):
     clear: ``In(1)``; set every counter to 0.
     enable: ``In(1)``; count in this cycle.
     event: ``In(events)``.
-    addr: ``In(8)``, data: ``Out(32)``: the counter ``addr``, one cycle later; 0 past the end.
+    addr: ``In(8)``, data: ``Out(32)``: the counter ``addr``, three cycles later; 0 past the end.
     """
 
     def __init__(self, events: int) -> None:
@@ -50,7 +53,19 @@ class Counters(wiring.Component):
             with m.Elif(seen[i]):
                 m.d.sync += count.eq(count + 1)
             counts.append(count)
-        m.d.sync += self.data.eq(0)
-        with m.If(self.addr < self._events):
-            m.d.sync += self.data.eq(Array(counts)[self.addr])
+        # Two stages of choice, from a register.
+        addr = Signal.like(self.addr, reset_less=True)
+        chosen = Signal(range(-(-self._events // _GROUP)), reset_less=True)
+        known = Signal()
+        groups = []
+        m.d.sync += [
+            addr.eq(self.addr),
+            chosen.eq(addr // _GROUP),
+            known.eq(addr < self._events),
+        ]
+        for first in range(0, self._events, _GROUP):
+            group = Signal(32, name=f"group_{first}", reset_less=True)
+            m.d.sync += group.eq(Array(counts[first : first + _GROUP])[addr % _GROUP])
+            groups.append(group)
+        m.d.sync += self.data.eq(Mux(known, Array(groups)[chosen], 0))
         return m

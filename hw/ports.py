@@ -29,8 +29,9 @@ __all__ = [
     "operation_layout",
 ]
 
-READ_LATENCY = 2
-"""Cycles from the acceptance of a read request to its data, in every on-chip memory."""
+READ_LATENCY = 3
+"""Cycles from the acceptance of a read request to its data, in every on-chip memory: a register
+before the block RAM, the block RAM, and a register behind it."""
 
 BURST_MAX = 16
 """Longest burst, in beats, that the core asks of external memory."""

@@ -1,190 +1,21 @@
-"""The sequencer: instruction fetch, unit queues, dependency tokens."""
+"""The sequencer: dispatches a program's instructions to the queues of the units."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, unsigned
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
-from intformer.hw.ports import BODY_BITS, BURST_MAX, ReadBurstPort, UnitPort
-from intformer.isa import INSTRUCTION_BYTES, PREFETCH, TOKEN_MAX, Op, Unit
+from intformer.hw.instruction_fetch import InstructionFetch
+from intformer.hw.ports import ReadBurstPort, UnitPort
+from intformer.hw.unit_gate import UnitGate
+from intformer.isa import Op, Unit
 
-__all__ = ["InstructionFetch", "Sequencer", "UnitGate"]
+__all__ = ["Sequencer"]
 
 UNITS = len(Unit)
-IN_FLIGHT = 8
-"""Instructions that a unit may have taken and not completed."""
-
 HEADER = data.StructLayout({"op": 4, "reserved": 4, "pop": 8, "push": 8})
-ISSUE = data.StructLayout({"op": 4, "pop": UNITS, "push": UNITS, "body": BODY_BITS})
-
-
-class InstructionFetch(wiring.Component):
-    """Reads instructions one after the other and keeps a few ready.
-
-    Parameters
-    ----------
-    depth: instructions fetched ahead, a power of two.
-
-    Members
-    -------
-    mem: ``Out(ReadBurstPort)``.
-    start: ``In(1)``; begin at byte address ``entry``.
-    stop: ``In(1)``; ask for no more; what is under way still arrives and is dropped.
-    o: ``Out(stream)`` of 256-bit instructions.
-    idle: ``Out(1)``; nothing is under way and nothing is kept.
-    """
-
-    def __init__(self, config: CoreConfig, *, depth: int = PREFETCH) -> None:
-        self._beat_bits = 8 * config.bus_bytes
-        self._beats = INSTRUCTION_BYTES // config.bus_bytes
-        self._depth = depth
-        super().__init__(
-            {
-                "mem": Out(ReadBurstPort(config)),
-                "start": In(1),
-                "stop": In(1),
-                "entry": In(32),
-                "o": Out(stream.Signature(unsigned(8 * INSTRUCTION_BYTES))),
-                "idle": Out(1),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        burst = min(self._beats, BURST_MAX)
-        m.submodules.fifo = fifo = SyncFIFOBuffered(width=8 * INSTRUCTION_BYTES, depth=self._depth)
-
-        running = Signal()
-        pc = Signal(32)
-        kept = Signal(range(self._depth + 1))  # asked for and not handed out yet
-        asked_beats = Signal(range(self._beats + 1))  # of the instruction being asked for
-        arrived = Signal(range(self._beats + 1))
-
-        # One burst is pending at a time; `asking` holds until memory takes it.
-        asking = Signal()
-        asked = asking & self.mem.cmd.ready
-        first = asked_beats == 0
-        want = running & (~first | (~self.stop & (kept != self._depth)))
-        begin = want & ~asking & first
-        m.d.comb += [
-            self.mem.cmd.valid.eq(asking),
-            self.mem.cmd.payload.addr.eq(pc),
-            self.mem.cmd.payload.len.eq(burst - 1),
-        ]
-        with m.If(asked):
-            m.d.sync += [asking.eq(0), pc.eq(pc + burst * (self._beat_bits // 8))]
-            with m.If(asked_beats == self._beats - burst):
-                m.d.sync += asked_beats.eq(0)
-            with m.Else():
-                m.d.sync += asked_beats.eq(asked_beats + burst)
-        with m.Elif(want & ~asking):
-            m.d.sync += asking.eq(1)
-
-        word = Signal(8 * INSTRUCTION_BYTES)
-        full_word = Cat(word[self._beat_bits :], self.mem.data)
-        complete = self.mem.valid & (arrived == self._beats - 1)
-        with m.If(self.mem.valid):
-            m.d.sync += [word.eq(full_word), arrived.eq(arrived + 1)]
-            with m.If(complete):
-                m.d.sync += arrived.eq(0)
-
-        # After stop the rest is drained: what arrives is dropped at the FIFO's other end.
-        m.d.comb += [
-            fifo.w_data.eq(full_word),
-            fifo.w_en.eq(complete),
-            self.o.payload.eq(fifo.r_data),
-            self.o.valid.eq(fifo.r_rdy & running & ~self.stop),
-            fifo.r_en.eq(fifo.r_rdy & (self.o.ready | self.stop | ~running)),
-            self.idle.eq(~running & (kept == 0)),
-        ]
-        taken = fifo.r_en & fifo.r_rdy
-        m.d.sync += kept.eq(kept + begin - taken)
-
-        with m.If(self.start):
-            m.d.sync += [running.eq(1), pc.eq(self.entry)]
-        with m.If(self.stop & first & ~asking):
-            m.d.sync += running.eq(0)
-        return m
-
-
-class UnitGate(wiring.Component):
-    """The queue of one unit and the tokens on which its instructions wait.
-
-    Members
-    -------
-    i: ``In(stream)`` of ``{op, pop, push, body}`` from the dispatcher.
-    unit: ``Out(UnitPort)``.
-    give: ``In(6)``; bit ``v``: one token ``v -> this unit`` is added.
-    push: ``Out(6)``; bit ``v``, one cycle after ``done``: one token ``this unit -> v``.
-    waiting: ``Out(1)``; the next instruction lacks a token.
-    idle: ``Out(1)``; the queue is empty and every instruction has completed.
-    """
-
-    def __init__(self, unit: Unit, config: CoreConfig) -> None:
-        self._unit = unit
-        self._depth = config.queue_depth
-        super().__init__(
-            {
-                "i": In(stream.Signature(ISSUE)),
-                "unit": Out(UnitPort()),
-                "give": In(UNITS),
-                "push": Out(UNITS),
-                "waiting": Out(1),
-                "idle": Out(1),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.submodules.queue = queue = SyncFIFOBuffered(width=ISSUE.size, depth=self._depth)
-        m.submodules.masks = masks = SyncFIFOBuffered(width=UNITS, depth=IN_FLIGHT)
-        m.d.comb += [
-            queue.w_data.eq(self.i.payload.as_value()),
-            queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-        ]
-        head = data.View(ISSUE, queue.r_data)
-
-        # Take the tokens of the head, then present it from a register.
-        take = Signal()
-        missing = Signal()
-        lacks = []
-        for v in Unit:
-            if v == self._unit:
-                continue
-            count = Signal(range(TOKEN_MAX + 1), name=f"tokens_from_{v.name.lower()}")
-            lacks.append(head.pop[v] & (count == 0))
-            m.d.sync += count.eq(count + self.give[v] - (take & head.pop[v]))
-        m.d.comb += missing.eq(Cat(*lacks).any())
-
-        cmd = self.unit.cmd
-        free = ~cmd.valid | cmd.ready
-        m.d.comb += [
-            self.waiting.eq(queue.r_rdy & missing),
-            take.eq(queue.r_rdy & ~missing & free & masks.w_rdy),
-            queue.r_en.eq(take),
-            masks.w_en.eq(take),
-            masks.w_data.eq(head.push),
-        ]
-        with m.If(take):
-            m.d.sync += [
-                cmd.valid.eq(1),
-                cmd.payload.op.eq(head.op),
-                cmd.payload.body.eq(head.body),
-            ]
-        with m.Elif(cmd.ready):
-            m.d.sync += cmd.valid.eq(0)
-
-        # `in_flight` also covers the cycles between the two ends of the mask FIFO.
-        in_flight = Signal(range(2 * IN_FLIGHT))
-        m.d.sync += in_flight.eq(in_flight + take - self.unit.done)
-        m.d.comb += masks.r_en.eq(self.unit.done)
-        m.d.sync += self.push.eq(Cat(bit & self.unit.done for bit in masks.r_data))
-        m.d.comb += self.idle.eq(~queue.r_rdy & (queue.level == 0) & (in_flight == 0))
-        return m
 
 
 class Sequencer(wiring.Component):
@@ -232,35 +63,37 @@ class Sequencer(wiring.Component):
 
         instruction = fetch.o.payload
         header = data.View(HEADER, instruction[: HEADER.size])
-        codes = {op.value: op.unit for op in Op if op.unit is not None}
-        unit_of = Array(Const(codes.get(code, 7), 3) for code in range(16))
-        target = Signal(3)
+        target = Signal(UNITS)  # one bit
         known = Signal()
         is_end = Signal()
-        m.d.comb += [
-            target.eq(unit_of[header.op]),
+        all_idle = Signal()
+        m.d.sync += [
+            target.eq(Cat(self._is_for(unit, header.op) for unit in Unit)),
             is_end.eq(header.op == Op.END),
             known.eq(header.op <= max(Op)),
+            all_idle.eq(Cat(gate.idle for gate in gates).all()),
+            self.done.eq(0),
         ]
-        all_idle = Cat(gate.idle for gate in gates).all()
-
-        m.d.sync += self.done.eq(0)
         with m.FSM():
             with m.State("IDLE"), m.If(self.start & fetch.idle):
                 m.d.comb += fetch.start.eq(1)
                 m.d.sync += [self.busy.eq(1), self.error.eq(0)]
-                m.next = "RUN"
-            with m.State("RUN"), m.If(fetch.o.valid):
+                m.next = "WAIT"
+            with m.State("WAIT"), m.If(fetch.o.valid):
+                m.next = "DISPATCH"  # the header has been decoded
+            with m.State("DISPATCH"):
                 with m.If(~known):
                     m.d.sync += self.error.eq(1)
-                    m.next = "DRAIN"
+                    m.next = "STOP"
                 with m.Elif(is_end):
-                    m.next = "DRAIN"
-                with m.Else():
-                    for unit, gate in zip(Unit, gates, strict=True):
-                        with m.If(target == unit):
-                            m.d.comb += gate.i.valid.eq(1)
-                            m.d.comb += fetch.o.ready.eq(gate.i.ready)
+                    m.next = "STOP"
+                with m.Elif((target & Cat(gate.i.ready for gate in gates)).any()):
+                    m.d.comb += fetch.o.ready.eq(1)
+                    m.next = "WAIT"
+                m.d.comb += [gates[unit].i.valid.eq(target[unit] & known) for unit in Unit]
+            with m.State("STOP"):
+                m.d.comb += fetch.stop.eq(1)
+                m.next = "DRAIN"
             with m.State("DRAIN"):
                 m.d.comb += fetch.stop.eq(1)
                 with m.If(all_idle & fetch.idle):
@@ -275,3 +108,8 @@ class Sequencer(wiring.Component):
                 gate.i.payload.body.eq(instruction[HEADER.size :]),
             ]
         return m
+
+    @staticmethod
+    def _is_for(unit: Unit, code: Value) -> Value:
+        """Whether operation ``code`` is for ``unit``."""
+        return Cat(code == op for op in Op if op.unit == unit).any()

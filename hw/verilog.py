@@ -103,17 +103,23 @@ def _run_yosys(script: str) -> str:
 
 
 def _shorten(text: str) -> str:
-    """``text`` without yosys' banner, memories full of zeros filled in loops."""
+    """``text`` without yosys' banner, memories full of zeros filled in loops.
+
+    For simulation only: synthesis would turn a loop into an initial value per word, which makes
+    yosys take ten times as long on a large core, and memories are zero after configuration anyway.
+    """
 
     def loop(match: re.Match[str]) -> str:
         lines, name, width = match.groups()
         space = " " if name.startswith("\\") else ""
         return (
+            "`ifndef SYNTHESIS\n"
             f"  initial begin : {name}_zero\n"
             "    integer i;\n"
             f"    for (i = 0; i < {lines.count(chr(10))}; i = i + 1)\n"
             f"      {name}{space}[i] = {width}'h0;\n"
             "  end\n"
+            "`endif\n"
         )
 
     return _ZEROS.sub(loop, text[text.index("module ") :])

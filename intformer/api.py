@@ -77,10 +77,14 @@ def load(path: str | Path) -> CompiledModel:
     return CompiledModel.load(path)
 
 
-def verilog(config: str | Path | CoreConfig, *, trace: bool = False) -> str:
+def verilog(
+    config: str | Path | CoreConfig, *, trace: bool = False, target: str | None = None
+) -> str:
     """Verilog of a core, one self-contained text with the top module ``core``.
 
-    ``trace`` adds the ports that show scratchpad writes in simulation.
+    ``trace`` adds the ports that show scratchpad writes in simulation. ``target`` (``"ecp5"``,
+    ``"ice40"`` or ``"gowin"``) makes it use that family's multipliers; without it the text has
+    no vendor primitives, and the same function and timing.
     """
     from intformer import __version__
     from intformer.hw.core import Core
@@ -89,7 +93,7 @@ def verilog(config: str | Path | CoreConfig, *, trace: bool = False) -> str:
     core = load_config(config)
     parameters = ", ".join(f"{name} {value}" for name, value in core.to_dict().items())
     header = f"// intformer {__version__} core; {parameters}\n"
-    return header + emit(Core(core, trace=trace), name="core")
+    return header + emit(Core(core, trace=trace, target=target), name="core")
 
 
 def read_npz(path: str | Path) -> dict[str, Array]:

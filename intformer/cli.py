@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from intformer.bench.command import add_arguments as units_arguments
 from intformer.errors import IntformerError, UserError
 
 if TYPE_CHECKING:
@@ -135,6 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("verilog", _verilog, "generate the Verilog of a core")
     _config_option(sub)
     sub.add_argument("-o", "--output", metavar="core.v", required=True)
+    sub.add_argument(
+        "--target",
+        choices=("ecp5", "ice40", "gowin"),
+        help="use this family's multiplier blocks (default: nothing of any vendor)",
+    )
 
     sub = command("info", _info, "describe a compiled model or a configuration")
     sub.add_argument("subject", metavar="OUT|CONFIG")
@@ -142,20 +148,24 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("synth", _synth, "synthesize, place and route a core; print area and Fmax")
     _config_option(sub)
+    sub.add_argument("--device", metavar="NAME", default="LFE5U-85F", help="default: LFE5U-85F")
     sub.add_argument(
-        "--device", default="LFE5U-85F", choices=("LFE5U-25F", "LFE5U-45F", "LFE5U-85F")
+        "--seed", type=int, nargs="+", default=[1], help="placement seeds; Fmax is their median"
     )
-    sub.add_argument("--seed", type=int, default=1, help="placement seed")
+    sub.add_argument("--mhz", type=float, default=110, help="frequency to ask nextpnr for")
     sub.add_argument(
         "--router",
-        choices=("router1", "router2"),
+        choices=("router1", "router2", "none"),
         default="router1",
-        help="nextpnr's router: router2 can be faster; it does not finish on crowded cores",
+        help="nextpnr's router: router2 can be faster; it does not finish on crowded cores; "
+        "none stops after placement and estimates Fmax",
     )
-    sub.add_argument("--build", metavar="DIR", help="where to build (default: build/synth/CONFIG)")
+    sub.add_argument("--build", metavar="DIR", help="keep the tools' files in DIR")
     sub.add_argument(
         "--record", metavar="NAME", help="keep the figures in docs/results/NAME.{json,md}"
     )
+    sub = command("units", _units, "area, clock and error of the library's units")
+    units_arguments(sub)
     return parser
 
 
@@ -253,7 +263,7 @@ def _verilog(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
     check_writable(args.output)
     config = api.load_config(args.config)
-    text = api.verilog(config)
+    text = api.verilog(config, target=args.target)
     write_text(args.output, text)
     print(f"{args.output}: module core, {text.count(chr(10))} lines")
     return {"config": config.to_dict(), "lines": text.count("\n"), "file": args.output}, True
@@ -277,24 +287,31 @@ def _info(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 
 def _synth(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer import api
-    from intformer.boards import ecp5
+    from intformer.fpga.core import build_core, describe, markdown
+    from intformer.fpga.devices import device
 
     config = api.load_config(args.config)
-    build = Path(args.build or f"build/synth/{config.name}")
-    figures = ecp5.place_and_route(
+    figures = build_core(
         config,
-        device=args.device,
-        seed=args.seed,
-        router=args.router,
-        build=build,
+        device=device(args.device),
+        seeds=args.seed,
+        target_mhz=args.mhz,
+        router=None if args.router == "none" else args.router,
+        build=Path(args.build) if args.build else None,
         progress=Progress(),
     )
-    print(ecp5.describe(figures))
+    print(describe(figures))
     if args.record:
         from intformer.results import record
 
-        record(args.record, figures, ecp5.markdown(figures))
-    return figures, True
+        record(args.record, figures, markdown({config.name: figures}))
+    return figures, figures["too_small"] is None
+
+
+def _units(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.bench.command import run
+
+    return run(args, Progress())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,29 @@ from intformer.errors import ConfigError
 __all__ = ["CoreConfig", "load_config", "preset_names"]
 
 
+CHOICES = {
+    "array": ("dsp", "dsp_packed", "luts"),
+    "multipliers": ("dsp", "luts"),
+    "structure": ("parallel", "serial"),
+}
+"""Parameters that are one of a few words."""
+
+SERIAL_LIMITS = {
+    "rows": (4, 4),
+    "cols": (4, 4),
+    "lanes": (1, 1),
+    "bus_bytes": (1, 1),
+    "act_words": (16, 1 << 14),
+    "wide_words": (16, 1 << 15),
+    "acc_depth": (16, 255),
+    "param_groups": (4, 256),
+    "exp_tables": (1, 2),
+    "act_tables": (1, 2),
+    "row_max": (8, 128),
+}
+"""Least and largest values with ``structure = "serial"``."""
+
+
 def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
 
@@ -51,6 +74,15 @@ class CoreConfig:
         Longest row, in elements, that softmax and LayerNorm take.
     queue_depth:
         Instructions that wait in front of each unit.
+    array:
+        How the array multiplies: ``dsp`` (one product per DSP), ``dsp_packed`` (two INT8 products
+        per DSP, weights from -127), ``luts`` (no DSP).
+    multipliers:
+        What the epilogue and the row unit multiply narrow operands with: ``dsp`` or ``luts``.
+        Products wider than 18 bits take DSPs: per lane two in the epilogue, four in LayerNorm.
+    structure:
+        ``parallel`` (a unit per kind of work, all at once) or ``serial`` (one small shared unit,
+        for devices of a few thousand cells).
     """
 
     name: str
@@ -66,6 +98,9 @@ class CoreConfig:
     act_tables: int = 2
     row_max: int = 256
     queue_depth: int = 4
+    array: str = "dsp"
+    multipliers: str = "dsp"
+    structure: str = "parallel"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -73,6 +108,12 @@ class CoreConfig:
             if field.name == "name":
                 if not isinstance(value, str) or not value:
                     raise ConfigError(f"name must be a non-empty string, not {value!r}")
+            elif field.name in CHOICES:
+                if value not in CHOICES[field.name]:
+                    raise ConfigError(
+                        f"{field.name} must be one of {', '.join(CHOICES[field.name])}, "
+                        f"not {value!r}"
+                    )
             elif not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{field.name} must be an integer, not {value!r}")
         for field_name, high in (("lanes", 16), ("bus_bytes", 16)):
@@ -88,6 +129,8 @@ class CoreConfig:
                     f"{field_name} must be a multiple of lanes ({self.lanes}) from 2 to 64, "
                     f"not {value!r}"
                 )
+        if self.array == "dsp_packed" and self.cols % 2:
+            raise ConfigError(f"cols must be even with array dsp_packed, not {self.cols!r}")
         if self.rows > 16 * self.lanes:
             raise ConfigError(
                 f"rows must be at most 16 lane groups ({16 * self.lanes}), not {self.rows!r}"
@@ -105,11 +148,30 @@ class CoreConfig:
             value = getattr(self, field_name)
             if not low <= value <= high:
                 raise ConfigError(f"{field_name} must be from {low} to {high}, not {value!r}")
+        if self.structure == "serial":
+            self._check_serial()
+
+    def _check_serial(self) -> None:
+        for field_name, (low, high) in SERIAL_LIMITS.items():
+            value = getattr(self, field_name)
+            if not low <= value <= high:
+                allowed = str(low) if low == high else f"from {low} to {high}"
+                raise ConfigError(f"{field_name} of a serial core must be {allowed}, not {value!r}")
 
     @property
     def macs_per_cycle(self) -> int:
         """Multiply-accumulates per cycle at the array's peak."""
         return self.rows * self.cols
+
+    @property
+    def weight_min(self) -> int:
+        """Least code that the array takes as a weight, or as the stationary operand."""
+        return -127 if self.array == "dsp_packed" else -128
+
+    @property
+    def external_bytes(self) -> int:
+        """External memory that the core can address."""
+        return 1 << (24 if self.structure == "serial" else 32)
 
     @property
     def groups_per_word(self) -> int:

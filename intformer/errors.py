@@ -29,5 +29,9 @@ class BuildFailed(IntformerError):
     """An external tool failed or a generated design did not build. Exit status 1."""
 
 
+class DeviceTooSmall(BuildFailed):
+    """A design needs more of an FPGA's resources than there are; names each, need and supply."""
+
+
 class Mismatch(IntformerError):
     """Two levels of the same computation disagree. Exit status 1."""

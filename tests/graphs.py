@@ -32,7 +32,16 @@ Array = Any
 # Few, so that cores built for one example serve the others.
 CONFIGS = (
     CoreConfig(name="r4c4", rows=4, cols=4, lanes=2, bus_bytes=4, act_words=2048, wide_words=2048),
-    CoreConfig(name="r8c4", rows=8, cols=4, lanes=4, bus_bytes=8, act_words=1024, wide_words=1024),
+    CoreConfig(
+        name="r8c4p",
+        rows=8,
+        cols=4,
+        lanes=4,
+        bus_bytes=8,
+        act_words=1024,
+        wide_words=1024,
+        array="dsp_packed",
+    ),
     CoreConfig(
         name="r6c10", rows=6, cols=10, lanes=2, bus_bytes=2, act_words=2048, wide_words=2048
     ),
@@ -327,7 +336,8 @@ def int_graphs(draw: st.DrawFn, *, max_ops: int = 6) -> IntGraph:
 def core_configs() -> st.SearchStrategy[CoreConfig]:
     """Small random cores."""
 
-    def build(lanes: int, rows: int, cols: int, bus: int, depth: int) -> CoreConfig:
+    def build(lanes: int, rows: int, cols: int, bus: int, depth: int, packed: bool) -> CoreConfig:
+        packed = packed and max(2, cols * lanes) % 2 == 0
         return CoreConfig(
             name=f"r{rows * lanes}c{cols * lanes}l{lanes}b{bus}",
             rows=max(2, rows * lanes),
@@ -338,6 +348,7 @@ def core_configs() -> st.SearchStrategy[CoreConfig]:
             wide_words=4096,
             acc_depth=128,
             queue_depth=depth,
+            array="dsp_packed" if packed else "dsp",
         )
 
     return st.builds(
@@ -347,6 +358,7 @@ def core_configs() -> st.SearchStrategy[CoreConfig]:
         st.integers(1, 4),
         st.sampled_from([1, 2, 4, 8]),
         st.integers(1, 6),
+        st.booleans(),
     )
 
 

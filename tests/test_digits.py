@@ -32,7 +32,8 @@ def test_accuracy_of_integer_reference(weights: str, least: float) -> None:
     ("config", "weights", "simulator"),
     [
         ("r4c4", "int8", "verilator"),
-        ("r8c4", "int4", "verilator"),
+        ("r8c4p", "int8", "verilator"),
+        ("r8c4p", "int4", "verilator"),
         ("r6c10", "int8", "verilator"),
         ("r6c10", "int4", "icarus"),
     ],

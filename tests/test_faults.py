@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from amaranth.hdl import Const
 from graphs import CONFIGS, hand_made, random_inputs
 
-from intformer import reference
 from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import execute
 from intformer.errors import IntformerError, Mismatch
 from intformer.hw.core import Core
-from intformer.hw.parts import arithmetic
+from intformer.hw.parts import rounding
 from intformer.isa import INSTRUCTION_BYTES, Instruction, Mem, Op, Unit
 from intformer.program import Program, RunResult
 from intformer.sim.iss.array import column_beats
@@ -109,13 +108,14 @@ def test_healthy_run_is_equal(level):
 @pytest.fixture
 def rounding_down(monkeypatch) -> Iterator[None]:
     """Every rounding shift of the hardware and of the simulator lacks its rounding constant."""
-    exact = reference.requantize
+    rescale = importlib.import_module("intformer.reference.rescale")
+    exact = rescale.requantize
 
     def requantize(x, mult, shift):
         return exact(x, mult, shift) - ((x * mult >> (np.asarray(shift) - 1)) & 1)
 
-    monkeypatch.setattr(reference, "requantize", requantize)
-    monkeypatch.setattr(arithmetic, "Const", lambda _value, shape: Const(0, shape))
+    monkeypatch.setattr(rescale, "requantize", requantize)
+    monkeypatch.setattr(rounding, "_HALF", 0)
 
 
 @both_levels

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from intformer.compiler.integer_graph import IntGraph, execute
+from intformer.compiler.stationary import STATIONARY_MIN, clip_stationary
 from intformer.config import CoreConfig
 from intformer.errors import DoesNotFit
 from intformer.sim.iss.simulator import Iss
@@ -35,6 +36,8 @@ SLOW = settings(
 
 def check_graph(graph: IntGraph, config: CoreConfig, *, seed: int, rtl: bool = False) -> None:
     """Compile and run ``graph``; every tensor must equal the reference at every level."""
+    if config.weight_min == STATIONARY_MIN:
+        clip_stationary(graph)
     inputs = random_inputs(graph, seed)
     values = execute(graph, inputs)
     program = backend.build_program(graph, config)

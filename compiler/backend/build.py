@@ -24,8 +24,10 @@ from intformer.compiler.integer_graph import (
     Pointwise,
     Softmax,
 )
+from intformer.compiler.stationary import check_stationary
 from intformer.config import CoreConfig
-from intformer.isa import OPERATIONS, Instruction, Op
+from intformer.errors import DoesNotFit
+from intformer.isa import INSTRUCTION_BYTES, OPERATIONS, PREFETCH, Instruction, Op
 from intformer.program import ExternalTensor, Production, Program, Region, Step
 
 __all__ = ["build_program"]
@@ -46,10 +48,12 @@ def build_program(graph: IntGraph, config: CoreConfig) -> Program:
     ------
     DoesNotFit
         A memory of the core is too small; the message names the memory, what is needed, and
-        the parameter to raise.
+        the parameter to raise. Or external memory is.
     UserError
-        A node asks for something that no instruction does.
+        A node asks for something that no instruction does, or a product's weights can lie
+        outside the range of the core's array.
     """
+    check_stationary(graph, config.weight_min)
     storage = Storage(graph, config)
     low = Lowering(graph, config, storage)
     io = InputOutput(low)
@@ -97,6 +101,12 @@ def _finish(low: Lowering, io: InputOutput, drafts: list[Draft]) -> Program:
     binary = b"".join(s.instruction.encode() for s in steps) + Instruction(Op.END, {}).encode()
     entry = low.image.add("program", binary)
     assert low.image.size == io_base
+    needed = io_base + io.size + PREFETCH * INSTRUCTION_BYTES
+    if needed > config.external_bytes:
+        raise DoesNotFit(
+            f"the program needs {needed} bytes of external memory, the core addresses "
+            f"{config.external_bytes}"
+        )
     inputs, outputs = ([_moved(t, io_base) for t in tensors] for tensors in (io.inputs, io.outputs))
     regions = [*low.image.regions]
     regions += [Region(f"input {t.name}", t.address, t.size) for t in inputs]

@@ -155,7 +155,7 @@ class _MatMulLowering:
     ) -> None:
         low = self.low
         words = self.source[run.first : run.end]
-        per_tile = max(run.count, max(2, column_cycles) * low.config.cols)
+        per_tile = max(run.count, column_cycles * low.config.cols + 2)
         reads = [low.words(self.a, words)]
         for tile in tiles:
             region = AccRegion(run.count)

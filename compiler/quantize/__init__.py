@@ -21,6 +21,7 @@ from intformer.compiler.quantize.lower import Lowerer
 from intformer.compiler.quantize.plan import Plan
 from intformer.compiler.quantize.report import describe
 from intformer.compiler.quantize.sites import find_sites
+from intformer.compiler.stationary import clip_stationary
 from intformer.errors import UserError
 
 __all__ = ["dequantize_outputs", "quantize", "quantize_inputs", "runs"]
@@ -37,9 +38,11 @@ def quantize(
 ) -> IntGraph:
     """Quantize ``graph`` to W8A8 or W4A8.
 
-    Static weights are symmetric per output channel. Operands of products are int8 (with a zero
-    point where only linear layers read them), softmax probabilities uint8, sums, LayerNorm
-    inputs and outputs of the model int16. Ranges are the smallest and largest calibrated values.
+    Static weights are symmetric per output channel. Computed operands that the array holds as
+    weights (keys, values) saturate at -127, as ``dsp_packed`` arrays require. Operands of products
+    are int8 (with a zero point where only linear layers read them), softmax probabilities uint8,
+    sums, LayerNorm inputs and outputs of the model int16. Ranges are the smallest and largest
+    calibrated values.
 
     Parameters
     ----------
@@ -73,6 +76,7 @@ def quantize(
     sites = find_sites(canonical)
     plan = Plan(canonical, sites, ranges)
     result = Lowerer(canonical, plan, weight_bits=4 if weights == "int4" else 8).run(sites)
+    clip_stationary(result)
     result.meta |= {
         "weights": weights,
         "calibration": {"source": source, "runs": ranges.runs},

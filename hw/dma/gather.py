@@ -16,7 +16,7 @@ class RowAddresses(wiring.Component):
     """Gives ``ext + id * ext_stride`` for ids stored in the wide scratchpad.
 
     The id of row ``j`` is the (unsigned) code ``j`` from word ``idx`` on. Four cycles per row
-    and three more per word of ids, beside what the receiver waits.
+    and ``READ_LATENCY + 1`` more per word of ids, beside what the receiver waits.
 
     Members
     -------
@@ -45,10 +45,10 @@ class RowAddresses(wiring.Component):
         word = Signal(18)
         left = Signal(12)
         lane = Signal(range(self._lanes))
-        ids = Signal(16 * self._lanes)
+        ids = Signal(16 * self._lanes, reset_less=True)
         wait = Signal(range(READ_LATENCY))
-        factors = Signal(16), Signal(16)
-        product = Signal(32)
+        factors = Signal(16, reset_less=True), Signal(16, reset_less=True)
+        product = Signal(32, reset_less=True)
         m.d.comb += self.read.req.payload.word.eq(word)
         m.d.sync += [
             factors[0].eq(ids[:16]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,7 +15,7 @@ class Gearbox(wiring.Component):
     """Turns a stream of words of one size into words of another, the lowest bytes first.
 
     One word of the smaller size per cycle. An output word is valid one cycle after the last input
-    word that it needs.
+    word that it needs, for one cycle; it cannot be held back.
 
     Parameters
     ----------
@@ -25,10 +25,12 @@ class Gearbox(wiring.Component):
 
     Members
     -------
-    mode: ``In``; changes only while the gearbox is empty.
-    i: ``In(stream)``; the word is in the lowest bytes.
-    o: ``Out(stream)``; :meth:`output` finds the word in the payload.
-    last: ``In(1)``; with the transfer of an output word: drop the rest of its input word.
+    mode: ``In``; changes only while the gearbox is empty, two cycles before the next word or more.
+    i: ``In(stream)``; the word is in the lowest bytes. ``ready`` is a register.
+    hold: ``In(1)``; take no more words from two cycles later on: :meth:`late` output words may
+        still come.
+    valid: ``Out(1)``, payload: ``Out``; :meth:`output` finds the output word in the payload.
+    last: ``In(1)``; with an output word: drop the rest of its input word.
     partial: ``Out(1)``; some input words of an output word are held, and more are needed.
     """
 
@@ -42,54 +44,77 @@ class Gearbox(wiring.Component):
             {
                 "mode": In(range(len(sizes))),
                 "i": In(stream.Signature(8 * max(taken for taken, _ in sizes))),
-                "o": Out(stream.Signature(8 * self._bytes)),
+                "hold": In(1),
+                "valid": Out(1),
+                "payload": Out(8 * self._bytes),
                 "last": In(1),
                 "partial": Out(1),
             }
         )
 
+    @property
+    def _one_input(self) -> bool:
+        """Whether all modes take words of the same size."""
+        return len({taken for taken, _ in self._sizes}) == 1
+
+    def late(self, *modes: int) -> int:
+        """Output words that may come in the cycle of ``hold`` and after it, in one of ``modes``."""
+        sizes = (self._sizes[mode] for mode in modes)
+        return 2 * max(max(taken // given, 1) for taken, given in sizes) + 1
+
     def output(self, mode: int) -> Value:
-        """The output word of ``mode``, within the payload of ``o``."""
+        """The output word of ``mode``, within the payload."""
         taken, given = self._sizes[mode]
         start = self._bytes - max(taken, given)
-        return self.o.payload[8 * start : 8 * (start + given)]
+        return self.payload[8 * start : 8 * (start + given)]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # What is needed for an output word, less one, and what an input word gives.
+        # What is needed for an output word, less one, and what an input word gives, less one.
         need = [max(given // taken, 1) - 1 for taken, given in self._sizes]
-        gives = [max(taken // given, 1) for taken, given in self._sizes]
-        need_of = Array(Const(value, range(max(need) + 1)) for value in need)
-        gives_of = Array(Const(value, range(max(gives) + 1)) for value in gives)
-        got = Signal(range(max(need) + 1))
-        have = Signal(range(max(gives) + 1))
-
-        leaves = self.o.valid & self.o.ready
-        final = leaves & ((have == 1) | self.last)
-        enters = self.i.valid & self.i.ready
-        m.d.comb += [
-            self.o.valid.eq(have != 0),
-            self.i.ready.eq((have == 0) | final),
-            self.partial.eq(got != 0),
+        more = [max(taken // given, 1) - 1 for taken, given in self._sizes]
+        needed = Signal(range(max(need) + 1))
+        gives = Signal(range(max(more) + 1))
+        m.d.sync += [
+            needed.eq(Array(Const(value, needed.shape()) for value in need)[self.mode]),
+            gives.eq(Array(Const(value, gives.shape()) for value in more)[self.mode]),
         ]
+        got = Signal(range(max(need) + 1))
+        left = Signal(range(max(more) + 1))  # output words after this one
+        pace = Signal.like(left)  # cycles until the next input word, less one
+
+        enters = self.i.valid & self.i.ready
+        completes = got == needed
+        m.d.comb += self.partial.eq(got != 0)
         with m.If(enters):
-            with m.If(got == need_of[self.mode]):
-                m.d.sync += [got.eq(0), have.eq(gives_of[self.mode])]
-            with m.Else():
-                m.d.sync += [got.eq(got + 1), have.eq(0)]
-        with m.Elif(final):
-            m.d.sync += have.eq(0)
-        with m.Elif(leaves):
-            m.d.sync += have.eq(have - 1)
+            m.d.sync += [
+                got.eq(Mux(completes, 0, got + 1)),
+                pace.eq(gives),
+                self.i.ready.eq((gives == 0) & ~self.hold),
+            ]
+        with m.Else():
+            m.d.sync += [
+                pace.eq(Mux(pace == 0, 0, pace - 1)),
+                self.i.ready.eq((pace <= 1) & ~self.hold),
+            ]
+        with m.If(enters):
+            m.d.sync += [self.valid.eq(completes), left.eq(gives)]
+        with m.Elif((left == 0) | (self.valid & self.last)):
+            m.d.sync += [self.valid.eq(0), left.eq(0)]
+        with m.Else():
+            m.d.sync += left.eq(left - 1)
 
         # Words enter at the top and leave at the bottom of what has entered.
-        held = Signal(8 * self._bytes)
-        m.d.comb += self.o.payload.eq(held)
-        with m.Switch(self.mode):
+        held = Signal(8 * self._bytes, reset_less=True)
+        m.d.comb += self.payload.eq(held)
+        with m.If(enters):
+            for size in sorted({taken for taken, _ in self._sizes}):
+                modes = [mode for mode, (taken, _) in enumerate(self._sizes) if taken == size]
+                with m.If(Cat(self.mode == mode for mode in modes).any() | self._one_input):
+                    m.d.sync += held.eq(Cat(held[8 * size :], self.i.payload[: 8 * size]))
+        with m.Else():
             for mode, (taken, given) in enumerate(self._sizes):
-                with m.Case(mode):
-                    with m.If(enters):
-                        m.d.sync += held.eq(Cat(held[8 * taken :], self.i.payload[: 8 * taken]))
-                    with m.Elif(leaves):
-                        m.d.sync += held.eq(held[8 * given :])
+                if taken > given:
+                    with m.If(self.mode == mode):
+                        m.d.sync += held[-8 * taken :].eq(held[8 * given - 8 * taken :])
         return m

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -29,8 +29,8 @@ class StoreEngine(wiring.Component):
     mem: ``In(3)``, addr: ``In(18)``, count: ``In(22)`` (not 0), ext: ``In(32)``: as in STORE.
     act_read, wide_read: ``Out(NarrowReadPort)``.
     mem_write: ``Out(WriteBurstPort)``.
-    moved: ``Out(1)``; a beat is written in this cycle.
-    done: ``Out(1)``; one cycle after the last beat was taken.
+    moved: ``Out(1)``; a beat was taken in the cycle before.
+    done: ``Out(1)``; two cycles after the last beat was taken.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -58,7 +58,9 @@ class StoreEngine(wiring.Component):
         )
         m.submodules.entries = entries = CreditFifo(16 * self._config.lanes, depth=8)
         m.submodules.gearbox = gearbox = Gearbox(sizes=self._sizes)
-        m.submodules.writer = writer = BurstWriter(self._config, beat_bits=beat_bits)
+        m.submodules.writer = writer = BurstWriter(
+            self._config, beat_bits=beat_bits, reserve=gearbox.late(0, 1) + 2
+        )
         connect(m, writer.mem, flipped(self.mem_write))
         self._read(m, entries)
         self._pack(m, entries, gearbox)
@@ -66,37 +68,44 @@ class StoreEngine(wiring.Component):
         is_wide = self.mem[0]
         m.d.comb += [
             gearbox.mode.eq(is_wide),
-            writer.beats.valid.eq(gearbox.o.valid),
-            writer.beats.payload.eq(Mux(is_wide, gearbox.output(1), gearbox.output(0))),
-            gearbox.o.ready.eq(writer.beats.ready),
+            gearbox.hold.eq(~writer.room),
+            writer.valid.eq(gearbox.valid),
+            writer.beat.eq(Mux(is_wide, gearbox.output(1), gearbox.output(0))),
         ]
-        beats_left = Signal(beat_bits)
+        beats = Signal(beat_bits, reset_less=True)
+        left = Signal(signed(beat_bits + 1))  # beats after this one, less one
         choices = [beats_of(self.count, entry=entry, beat=beat) for entry, beat in self._sizes]
-        begin = Signal()
-        m.d.sync += begin.eq(self.start)
+        begin = Signal(2)
+        moved = Signal()
         m.d.comb += [
-            writer.i.valid.eq(begin),
+            writer.i.valid.eq(begin[0]),
             writer.i.payload.addr.eq(self.ext),
-            writer.i.payload.beats.eq(beats_left),
-            self.moved.eq(self.mem_write.data.valid & self.mem_write.data.ready),
+            writer.i.payload.beats.eq(beats),
+            moved.eq(self.mem_write.data.valid & self.mem_write.data.ready),
         ]
-        m.d.sync += self.done.eq(self.moved & (beats_left == 1))
+        m.d.sync += [
+            begin.eq(Cat(self.start, begin)),
+            self.moved.eq(moved),
+            self.done.eq(self.moved & left[-1]),
+        ]
         with m.If(self.start):
-            m.d.sync += beats_left.eq(Mux(is_wide, choices[1], choices[0]))
+            m.d.sync += beats.eq(Mux(is_wide, choices[1], choices[0]))
+        with m.If(begin[0]):
+            m.d.sync += left.eq(beats - 2)
         with m.Elif(self.moved):
-            m.d.sync += beats_left.eq(beats_left - 1)
+            m.d.sync += left.eq(left - 1)
         return m
 
     def _read(self, m, entries) -> None:
         """Ask the scratchpad for lane groups, as many as there is room for."""
         is_wide = self.mem[0]
-        word = Signal(18)
+        word = Signal(18, reset_less=True)
         sub = Signal(4)
-        left = Signal(COUNT_BITS)
+        left = Signal(signed(COUNT_BITS + 1), init=-1)  # less one
         ask = Signal()
         taken = Signal()
         m.d.comb += [
-            ask.eq(entries.room & (left != 0)),
+            ask.eq(entries.room & ~left[-1]),
             self.act_read.req.valid.eq(ask & ~is_wide),
             self.wide_read.req.valid.eq(ask & is_wide),
             taken.eq(ask & Mux(is_wide, self.wide_read.req.ready, self.act_read.req.ready)),
@@ -108,7 +117,7 @@ class StoreEngine(wiring.Component):
             entries.i.eq(Mux(is_wide, self.wide_read.data, self.act_read.data)),
         ]
         with m.If(self.start):
-            m.d.sync += [word.eq(self.addr), sub.eq(0), left.eq(self.count)]
+            m.d.sync += [word.eq(self.addr), sub.eq(0), left.eq(self.count - 1)]
         with m.Elif(taken):
             m.d.sync += left.eq(left - 1)
             with m.If(is_wide | (sub == self._config.groups_per_word - 1)):
@@ -118,10 +127,10 @@ class StoreEngine(wiring.Component):
 
     def _pack(self, m, entries, gearbox) -> None:
         """Feed the gearbox, after the last lane group with zeros until its beat is full."""
-        left = Signal(COUNT_BITS)
-        rest = left != 0
+        left = Signal(signed(COUNT_BITS + 1), init=-1)  # less one
+        rest = ~left[-1]
         with m.If(self.start):
-            m.d.sync += left.eq(self.count)
+            m.d.sync += left.eq(self.count - 1)
         with m.Elif(rest & gearbox.i.valid & gearbox.i.ready):
             m.d.sync += left.eq(left - 1)
         m.d.comb += [

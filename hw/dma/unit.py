@@ -10,6 +10,7 @@ from intformer.config import CoreConfig
 from intformer.hw.dma.gather import RowAddresses
 from intformer.hw.dma.load import LoadEngine, write_ports
 from intformer.hw.dma.store import StoreEngine
+from intformer.hw.parts.streams import delay
 from intformer.hw.ports import (
     NarrowReadPort,
     ReadBurstPort,
@@ -41,7 +42,7 @@ class DmaUnit(wiring.Component):
     act_read, wide_read: ``Out(NarrowReadPort)``.
     act_write, wide_write: ``Out(WritePort)``.
     param_write: ``Out(stream)`` of ``{addr: 12, data: 64*lanes}``.
-    exp_write, table_write: ``Out(stream)`` of ``{table: 2, index: 8, data: 20 or 8}``.
+    exp_write, table_write: ``Out(stream)`` of ``{table: 2, index: 8, data: 24 or 8}``.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -69,12 +70,14 @@ class DmaUnit(wiring.Component):
             connect(m, getattr(load, name), flipped(getattr(self, name)))
 
         unit = self.unit
-        op = Signal.like(unit.cmd.payload.op)
-        body = Signal.like(unit.cmd.payload.body)
+        op = Signal.like(unit.cmd.payload.op, reset_less=True)
+        body = Signal.like(unit.cmd.payload.body, reset_less=True)
+        arrived = Signal()
         start = Signal()
+        take = unit.cmd.valid & unit.cmd.ready
         m.d.comb += unit.cmd.ready.eq(~unit.busy)
-        m.d.sync += start.eq(unit.cmd.valid & unit.cmd.ready)
-        with m.If(unit.cmd.valid & unit.cmd.ready):
+        m.d.sync += [arrived.eq(take), start.eq(arrived)]
+        with m.If(take):
             m.d.sync += [
                 unit.busy.eq(1),
                 op.eq(unit.cmd.payload.op),
@@ -96,11 +99,12 @@ class DmaUnit(wiring.Component):
         for code in (Op.LOAD, Op.STORE, Op.GATHER):
             layout = operation_layout(code)
             views[code] = data.View(layout, body[: layout.size])
-        is_store = op == Op.STORE
-        is_gather = op == Op.GATHER
+        is_store, is_gather = Signal(), Signal()
+        m.d.sync += [is_store.eq(op == Op.STORE), is_gather.eq(op == Op.GATHER)]
         plain, gather = views[Op.LOAD], views[Op.GATHER]  # STORE's fields are those of LOAD
         single = Signal()  # LOAD's only row waits to be read
-        with m.If(start & (op == Op.LOAD)):
+        beats_known = delay(m, start & ~is_store & ~is_gather, 2, name="load_start")
+        with m.If(beats_known):
             m.d.sync += single.eq(1)
         with m.Elif(load.row_addr.ready):
             m.d.sync += single.eq(0)

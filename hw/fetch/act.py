@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ShapeLike, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intformer.config import CoreConfig
+from intformer.hw.parts.streams import delay
 from intformer.hw.ports import READ_LATENCY, WidePort
 
 __all__ = ["ActColumns", "ActJob"]
 
 
 class ActJob(data.StructLayout):
-    """The fields of FETCH_ACT and ``tile_stride``: ``cols`` times ``stride``."""
+    """The fields of FETCH_ACT, ``tile_stride``: ``cols`` times ``stride``, and ``first``: the
+    address of the first column to read, ``cols - 1`` columns from ``base``.
+    """
 
     def __init__(self) -> None:
         super().__init__(
             {
                 "base": 18,
+                "first": 18,
                 "stride": 12,
                 "n": 16,
                 "n_tiles": 12,
@@ -41,7 +45,7 @@ class ActColumns(wiring.Component):
     act: ``Out(WidePort)``.
     room: ``In(1)``; there is a place for one more column. Holds until it is taken.
     begin: ``Out(1)``; a column has been asked for: it takes a place.
-    column, valid, last: ``Out``; a column, for one cycle, :data:`READ_LATENCY` cycles after
+    column, valid, last: ``Out``; a column, for one cycle, ``READ_LATENCY + 1`` cycles after
         ``begin``; ``last`` of its job.
     idle: ``Out(1)``; no job, and no column under way.
     active: ``Out(1)``; a job has columns to ask for.
@@ -66,15 +70,18 @@ class ActColumns(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         start = self.job.payload
-        job = Signal(ActJob())  # n, n_tiles: what is left; base: of the tile's column cols - 1
-        depth = Signal.like(job.k_tiles)  # contraction tiles left
-        addr = Signal(18)
+        job = Signal(ActJob(), reset_less=True)  # n: what is left
+        # One less than are left after this one, so that the sign tells the last.
+        tiles, depth = Signal(signed(13)), Signal(signed(13))
+        whole_depth = Signal(signed(13), reset_less=True)
+        addr = Signal(18, reset_less=True)
+        next_depth = Signal(18, reset_less=True)  # first column of the next contraction tile
+        next_tile = Signal(18, reset_less=True)  # and of the next tile of columns
         column = Signal(range(self._cols))
         top = self._cols - 1
-        ends_k = depth == 1
+        ends_k = depth[-1]
         ends_tile = (column == 0) & ends_k
-        ends_job = ends_tile & (job.n_tiles == 1)
-        tile = Signal(18)  # address of the column cols - 1, this contraction tile
+        ends_job = ends_tile & tiles[-1]
         m.d.comb += [
             self.act.req.valid.eq(self.active & self.room),
             self.act.req.payload.eq(addr),
@@ -86,56 +93,60 @@ class ActColumns(wiring.Component):
             with m.If(column == 0):
                 m.d.sync += [
                     column.eq(top),
-                    addr.eq(tile + 1),
-                    tile.eq(tile + 1),
+                    addr.eq(next_depth),
+                    next_depth.eq(next_depth + 1),
                     depth.eq(depth - 1),
                 ]
             with m.If(ends_tile):
-                following = (job.base + job.tile_stride)[:18]
                 m.d.sync += [
-                    addr.eq(following),
-                    tile.eq(following),
-                    job.base.eq(following),
-                    depth.eq(job.k_tiles),
+                    addr.eq(next_tile),
+                    next_depth.eq(next_tile + 1),
+                    next_tile.eq(next_tile + job.tile_stride),
+                    depth.eq(whole_depth),
                     job.n.eq(Mux(job.n > self._cols, job.n - self._cols, 0)),
-                    job.n_tiles.eq(job.n_tiles - 1),
+                    tiles.eq(tiles - 1),
                 ]
         with m.If(self.job.ready):
-            first = (start.base + start.tile_stride - start.stride)[:18]
             m.d.sync += [
                 job.eq(start),
-                job.base.eq(first),
-                addr.eq(first),
-                tile.eq(first),
-                depth.eq(start.k_tiles),
+                addr.eq(start.first),
+                next_depth.eq(start.first + 1),
+                next_tile.eq(start.first + start.tile_stride),
+                depth.eq(start.k_tiles - 2),
+                whole_depth.eq(start.k_tiles - 2),
+                tiles.eq(start.n_tiles - 2),
                 column.eq(top),
                 self.active.eq(self.job.valid),
             ]
-        keep = Mux(column >= job.n, 0, Mux(ends_k, job.k_last, self._rows))
-        self._receive(m, keep=keep, last=ends_job)
+        self._receive(m, some=column < job.n, ends_k=ends_k, k_last=job.k_last, last=ends_job)
         return m
 
-    def _receive(self, m: Module, *, keep: Value, last: Value) -> None:
+    def _receive(
+        self, m: Module, *, some: Value, ends_k: Value, k_last: Value, last: Value
+    ) -> None:
         """Mask the data of the read that begins in this cycle, when it arrives."""
-        layout = data.StructLayout({"valid": 1, "last": 1, "keep": range(self._rows + 1)})
-        arriving = data.View(layout, Cat(self.begin, last, _fit(m, keep, layout["keep"].shape)))
-        waiting = self.active
-        for stage in range(READ_LATENCY):
-            previous, arriving = arriving, Signal(layout, name=f"arriving_{stage}")
-            m.d.sync += arriving.eq(previous)
-            waiting = waiting | arriving.valid
-        m.d.comb += [
-            self.valid.eq(arriving.valid),
-            self.last.eq(arriving.last),
-            self.idle.eq(~waiting),
+        rows = self._rows
+        begun = Signal()
+        keep = Signal(range(rows + 1), reset_less=True)
+        mask = Signal(rows, reset_less=True)
+        m.d.sync += [
+            begun.eq(self.begin),
+            keep.eq(Mux(some, Mux(ends_k, k_last, rows), 0)),
+            mask.eq(Cat(row < keep for row in range(rows))),
         ]
-        for row in range(self._rows):
-            lane = self.act.data.word_select(row, 8)
-            m.d.comb += self.column.word_select(row, 8).eq(Mux(row < arriving.keep, lane, 0))
-
-
-def _fit(m: Module, value: Value, shape: ShapeLike) -> Signal:
-    """``value`` in a signal of ``shape``."""
-    fitted = Signal(shape, name="keep")
-    m.d.comb += fitted.eq(value)
-    return fitted
+        kept = delay(m, mask, READ_LATENCY - 2, name="mask")
+        valid, waiting = begun, self.active | begun
+        for _ in range(READ_LATENCY - 1):
+            valid = delay(m, valid, 1, name="valid")
+            waiting = waiting | valid
+        m.d.sync += [
+            self.valid.eq(valid),
+            self.last.eq(delay(m, last, READ_LATENCY, name="last")),
+            self.column.eq(
+                Cat(
+                    self.act.data.word_select(row, 8) & kept[row].replicate(8)
+                    for row in range(rows)
+                )
+            ),
+        ]
+        m.d.comb += self.idle.eq(~(waiting | self.valid))

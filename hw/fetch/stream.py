@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -66,12 +66,14 @@ class StreamColumns(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         count8, count4 = (column_beats(self._config, int4=int4) for int4 in (False, True))
-        job = Signal(StreamJob())
+        int4 = Signal()
+        # Columns after this one, less one, so that the sign tells the last.
+        columns = Signal(signed(25))
         active = Signal()
         beat = Signal(range(max(count8, 2)))  # number within the column
         take = Signal()
-        ends_column = beat == Mux(job.int4, count4 - 1, count8 - 1)
-        ends_job = ends_column & (job.columns == 1)
+        ends_column = beat == Mux(int4, count4 - 1, count8 - 1)
+        ends_job = ends_column & columns[-1]
         m.d.comb += [
             self.beats.ready.eq(active & ((beat != 0) | self.room)),
             take.eq(self.beats.valid & self.beats.ready),
@@ -83,10 +85,14 @@ class StreamColumns(wiring.Component):
         with m.If(take):
             m.d.sync += beat.eq(beat + 1)
             with m.If(ends_column):
-                m.d.sync += [beat.eq(0), job.columns.eq(job.columns - 1)]
-            self._place(m, beat=beat, int4=job.int4)
+                m.d.sync += [beat.eq(0), columns.eq(columns - 1)]
+            self._place(m, beat=beat, int4=int4)
         with m.If(self.job.ready):
-            m.d.sync += [job.eq(self.job.payload), active.eq(self.job.valid)]
+            m.d.sync += [
+                int4.eq(self.job.payload.int4),
+                columns.eq(self.job.payload.columns - 2),
+                active.eq(self.job.valid),
+            ]
         return m
 
     def _place(self, m: Module, *, beat: Value, int4: Value) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
 from intformer.hw.fetch.act import ActColumns, ActJob
 from intformer.hw.fetch.stream import StreamColumns, column_beats, times
 from intformer.hw.memory.bursts import BurstReader
+from intformer.hw.parts.streams import CreditFifo, delay
 from intformer.hw.ports import ReadBurstPort, UnitPort, WidePort, operation_layout
 from intformer.isa import Op
 
@@ -93,51 +93,57 @@ class FetchUnit(wiring.Component):
             for layout in map(operation_layout, (Op.FETCH_STREAM, Op.FETCH_ACT))
         )
         is_act = cmd.payload.op == Op.FETCH_ACT
-        full, act = Signal(), Signal()
-        stream_job, act_job = Signal(from_stream.job.p.shape()), Signal(ActJob())
-        beats = [times(streamed.columns, column_beats(config, int4=int4)) for int4 in (False, True)]
+        full, act, asking = Signal(), Signal(), Signal()
+        ext = Signal(32, reset_less=True)
+        stream_job = Signal(from_stream.job.p.shape(), reset_less=True)
+        act_job = Signal(ActJob(), reset_less=True)
+        beats = [
+            times(stream_job.columns, column_beats(config, int4=int4)) for int4 in (False, True)
+        ]
         take = cmd.valid & cmd.ready
+        settled = delay(m, full, 2, name="full")  # what follows from the fields is known
         m.d.comb += [
-            cmd.ready.eq(~full & reader.i.ready),
-            reader.i.valid.eq(cmd.valid & ~full & ~is_act),
-            reader.i.payload.addr.eq(streamed.ext),
-            reader.i.payload.beats.eq(Mux(streamed.int4, beats[1], beats[0])),
+            cmd.ready.eq(~full & ~asking),
+            reader.i.valid.eq(asking),
+            reader.i.payload.addr.eq(ext),
+            reader.i.payload.beats.eq(Mux(stream_job.int4, beats[1], beats[0])),
             from_stream.job.payload.eq(stream_job),
             from_act.job.payload.eq(act_job),
             # A job begins only when the other kind's columns are all in the FIFO.
             from_stream.job.valid.eq(full & ~act & from_act.idle),
-            from_act.job.valid.eq(full & act & from_stream.idle),
+            from_act.job.valid.eq(full & settled & act & from_stream.idle),
+        ]
+        m.d.sync += [
+            act_job.tile_stride.eq(times(act_job.stride, config.cols)),
+            act_job.first.eq(act_job.base + act_job.tile_stride - act_job.stride),
         ]
         with m.If(take):
             m.d.sync += [
                 full.eq(1),
+                asking.eq(~is_act),
                 act.eq(is_act),
+                ext.eq(streamed.ext),
                 stream_job.columns.eq(streamed.columns),
                 stream_job.int4.eq(streamed.int4),
-                act_job.tile_stride.eq(times(stored.stride, config.cols)),
             ]
             for name in operation_layout(Op.FETCH_ACT).members:
                 m.d.sync += act_job[name].eq(stored[name])
+        with m.Elif(reader.i.ready):
+            m.d.sync += asking.eq(0)
         for job in (from_stream.job, from_act.job):
             with m.If(job.valid & job.ready):
                 m.d.sync += full.eq(0)
 
     def _store(self, m: Module, from_stream: StreamColumns, from_act: ActColumns) -> None:
         """The column FIFO. Places are taken when a column begins, so it never refuses one."""
-        m.submodules.fifo = fifo = SyncFIFOBuffered(
-            width=8 * self._config.rows, depth=self._columns
-        )
-        free = Signal(range(self._columns + 1), init=self._columns)
-        leaves = self.columns.valid & self.columns.ready
-        m.d.sync += free.eq(free - (from_stream.begin | from_act.begin) + leaves)
+        m.submodules.fifo = fifo = CreditFifo(8 * self._config.rows, depth=self._columns)
+        connect(m, fifo.o, flipped(self.columns))
         m.d.comb += [
-            from_stream.room.eq(free != 0),
-            from_act.room.eq(free != 0),
-            fifo.w_en.eq(from_stream.valid | from_act.valid),
-            fifo.w_data.eq(Mux(from_act.valid, from_act.column, from_stream.column)),
-            self.columns.payload.eq(fifo.r_data),
-            self.columns.valid.eq(fifo.r_rdy),
-            fifo.r_en.eq(self.columns.ready),
+            from_stream.room.eq(fifo.room),
+            from_act.room.eq(fifo.room),
+            fifo.take.eq(from_stream.begin | from_act.begin),
+            fifo.push.eq(from_stream.valid | from_act.valid),
+            fifo.i.eq(Mux(from_act.valid, from_act.column, from_stream.column)),
             self.unit.done.eq(
                 (from_stream.valid & from_stream.last) | (from_act.valid & from_act.last)
             ),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
-from intformer.hw.matmul.array import psum_width
+from intformer.hw.parts.streams import delay
+from intformer.hw.ports import READ_LATENCY
 from intformer.reference import ACC_BITS
 
 __all__ = ["ACCUMULATE_SPACING", "AccumulatorColumn", "AccumulatorControl", "Accumulators"]
@@ -34,6 +35,11 @@ class AccumulatorControl(data.StructLayout):
 class AccumulatorColumn(wiring.Component):
     """The accumulator memory of one column.
 
+    Parameters
+    ----------
+    config: the core's parameters.
+    psum: shape of the array's sums.
+
     Members
     -------
     i: ``In(AccumulatorControl)``, two cycles before ``psum``.
@@ -49,14 +55,14 @@ class AccumulatorColumn(wiring.Component):
     must be :data:`ACCUMULATE_SPACING` cycles apart. Overwriting needs no distance.
     """
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, *, psum: Shape) -> None:
         self._depth = config.acc_depth
         control = AccumulatorControl(config)
         super().__init__(
             {
                 "i": In(control),
                 "o": Out(control),
-                "psum": In(signed(psum_width(config.rows))),
+                "psum": In(psum),
                 "done": Out(1),
                 "read_addr": In(ceil_log2(config.acc_depth)),
                 "read_data": Out(signed(ACC_BITS)),
@@ -65,50 +71,66 @@ class AccumulatorColumn(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=unsigned(ACC_BITS), depth=self._depth, init=[])
-        fetch = memory.read_port()
-        read = memory.read_port()
+        # No sum is read that is being written, or it is overwritten: no logic for that is needed.
+        memory = Memory(
+            shape=unsigned(ACC_BITS), depth=self._depth, init=[], attrs={"no_rw_check": 1}
+        )
+        m.submodules.memory = memory
+        fetch = memory.read_port(domain="comb")
+        read = memory.read_port(domain="comb")
         write = memory.write_port()
 
         fetched = Signal(self.i.shape())  # in the cycle of the fetched data
         adding = Signal(self.i.shape())
+        answer = Signal(ACC_BITS, reset_less=True)
+        read_answer = Signal(ACC_BITS, reset_less=True)
         old = Signal(signed(ACC_BITS), reset_less=True)
         m.d.sync += [
             fetched.eq(self.i),
-            old.eq(fetch.data),
+            answer.eq(fetch.data),
+            old.eq(answer),
+            read_answer.eq(read.data),
             adding.eq(fetched),
             write.en.eq(adding.valid),
             write.addr.eq(adding.addr),
             write.data.eq(Mux(adding.overwrite, 0, old) + self.psum),
             self.done.eq(adding.valid & adding.last),
-            self.read_data.eq(read.data),
+            self.read_data.eq(read_answer),
         ]
         m.d.comb += [
             self.o.eq(fetched),
             fetch.addr.eq(self.i.addr),
-            read.addr.eq(self.read_addr),
+            read.addr.eq(delay(m, self.read_addr, READ_LATENCY - 2, name="read_addr")),
         ]
         return m
 
 
 class Accumulators(wiring.Component):
-    """The accumulator memories of all columns; column ``c`` runs ``c`` cycles late.
+    """The accumulator memories of all columns, each as late as its column of the array.
+
+    Parameters
+    ----------
+    config: the core's parameters.
+    psum: shape of the array's sums.
+    together: columns whose sums leave the array in the same cycle.
 
     Members
     -------
     i: ``In(AccumulatorControl)``, two cycles before ``psum`` of column 0.
-    psum: ``In``; the sums at the foot of the array, column ``c`` ``c`` cycles late.
+    psum: ``In``; the sums at the foot of the array, column ``c`` ``c // together`` cycles late.
     done: ``Out(1)``; the last column's ``done``.
     read_addr: ``In(12)``, read_data: ``Out``; a row of all columns, in the same cycle,
         :data:`~intformer.hw.ports.READ_LATENCY` cycles after the address.
     """
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, *, psum: Shape, together: int = 1) -> None:
         self._config = config
+        self._psum = psum
+        self._together = together
         super().__init__(
             {
                 "i": In(AccumulatorControl(config)),
-                "psum": In(data.ArrayLayout(signed(psum_width(config.rows)), config.cols)),
+                "psum": In(data.ArrayLayout(psum, config.cols)),
                 "done": Out(1),
                 "read_addr": In(12),
                 "read_data": Out(data.ArrayLayout(signed(ACC_BITS), config.cols)),
@@ -119,13 +141,15 @@ class Accumulators(wiring.Component):
         m = Module()
         control = self.i
         for index in range(self._config.cols):
-            m.submodules[f"column_{index}"] = column = AccumulatorColumn(self._config)
+            column = AccumulatorColumn(self._config, psum=self._psum)
+            m.submodules[f"column_{index}"] = column
             m.d.comb += [
                 column.i.eq(control),
                 column.psum.eq(self.psum[index]),
                 column.read_addr.eq(self.read_addr),
                 self.read_data[index].eq(column.read_data),
             ]
-            control = column.o
+            if (index + 1) % self._together == 0:
+                control = column.o
         m.d.comb += self.done.eq(column.done)
         return m

@@ -1,186 +1,225 @@
-"""The weight-stationary systolic array and its processing element."""
+"""The weight-stationary systolic array."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from intformer.config import CoreConfig
+from intformer.hw.matmul.element import Foot, ProcessingElement
+from intformer.hw.matmul.formats import Format, array_format
+from intformer.hw.parts.streams import delay
 
-__all__ = ["ProcessingElement", "SystolicArray", "psum_width"]
-
-ACTIVATION_BITS = 9
-"""Activations are signed inside the array: int8, or uint8 with a zero above."""
-
-PRODUCT_BITS = 16
-"""A product lies in ``-255 * 128 .. 255 * 127``: one bit less than 9 x 8 bits could give."""
-
-_PRODUCT_MAX = 255 * 128
+__all__ = ["ArrayShape", "SystolicArray"]
 
 
-def psum_width(products: int) -> int:
-    """Bits of a signed sum of ``products`` products of an activation and a weight."""
-    return (products * _PRODUCT_MAX).bit_length() + 1 if products else 1
+@dataclass(frozen=True)
+class ArrayShape:
+    """Size and format of an array, and the timing that follows.
 
-
-class ProcessingElement(wiring.Component):
-    """One multiplier of the array, with its weight and the next tile's.
-
-    Parameters
-    ----------
-    above: number of processing elements above this one in its column.
-
-    Members
-    -------
-    a, a_out: activation from the left and, one cycle later, to the right.
-    switch, switch_out: ``1`` with the first activation of a tile: this one and the next ones are
-        multiplied with the weight that is in the shadow register when it arrives.
-    w, w_out: shadow chain. In a cycle with ``shift`` the shadow register takes ``w``.
-    psum, psum_out: partial sum from above, and with this product to below.
-
-    Notes
-    -----
-    The product of an activation that arrives in cycle ``t`` is added to the ``psum`` of cycle
-    ``t + 2``; the sum is in ``psum_out`` in ``t + 3``. Operands and product of the multiplier are
-    registered.
+    The properties are those of :class:`SystolicArray`.
     """
 
-    def __init__(self, *, above: int) -> None:
-        super().__init__(
-            {
-                "a": In(signed(ACTIVATION_BITS)),
-                "a_out": Out(signed(ACTIVATION_BITS)),
-                "switch": In(1),
-                "switch_out": Out(1),
-                "w": In(signed(8)),
-                "w_out": Out(signed(8)),
-                "shift": In(1),
-                "psum": In(signed(psum_width(above))),
-                "psum_out": Out(signed(psum_width(above + 1))),
-            }
-        )
+    rows: int
+    cols: int
+    format: Format
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        activation = Signal(signed(ACTIVATION_BITS), reset_less=True)
-        shadow = Signal(signed(8), reset_less=True)
-        weight = Signal(signed(8), reset_less=True)
-        product = Signal(signed(PRODUCT_BITS), reset_less=True)
-        psum = Signal.like(self.psum_out, reset_less=True)
-        m.d.sync += [
-            activation.eq(self.a),
-            self.switch_out.eq(self.switch),
-            product.eq(activation * weight),
-            psum.eq(self.psum + product),
-        ]
-        with m.If(self.shift):
-            m.d.sync += shadow.eq(self.w)
-        with m.If(self.switch):
-            m.d.sync += weight.eq(shadow)
-        m.d.comb += [
-            self.a_out.eq(activation),
-            self.w_out.eq(shadow),
-            self.psum_out.eq(psum),
-        ]
-        return m
+    @property
+    def segments(self) -> list[int]:
+        """Rows of every segment, as equal as can be, the longest first."""
+        parts = -(-self.rows // self.format.segment)
+        return [self.rows // parts + (index < self.rows % parts) for index in range(parts)]
+
+    @property
+    def elements(self) -> int:
+        """Processing elements in a row."""
+        return self.cols // self.format.columns
+
+    @property
+    def latency(self) -> int:
+        segments = self.segments
+        chain = 1 + self.format.product_latency + max(segments)
+        return chain + self.format.foot_latency(len(segments))
+
+    @property
+    def load_latency(self) -> int:
+        return self.format.columns
+
+    def delay(self, column: int) -> int:
+        return column // self.format.columns
 
 
 class SystolicArray(wiring.Component):
-    """``rows`` x ``cols`` processing elements and the skew registers of their rows.
+    """``rows`` x ``cols`` products per cycle: vectors times a stationary tile of weights.
 
     Parameters
     ----------
-    config: gives ``rows`` (contraction) and ``cols`` (outputs).
-    element: makes a processing element; called with ``above=`` the number of elements above it.
-        Its ports and their timing must be those of :class:`ProcessingElement`.
+    rows: elements of a vector (contraction), 1 to 64.
+    cols: outputs, 1 to 64; even if an element serves two columns.
+    format: ``"int8"``: one product per DSP block, weights -128..127; ``"int8_packed"``: two
+        per 18 x 18 block, weights -127..127; ``"w4a8_packed"``: two per 18 x 18 block, weights
+        -7..7; ``"w4a4_packed"``: four per 18 x 18 block, activations -8..7 of two vectors at a
+        time, weights -7..7; ``"int8_luts"`` and ``"int4_luts"``: no DSP block.
+    activation_bits: 9 for int8 and uint8 activations (-128..255), 8 for int8 alone; 4 for
+        ``w4a4_packed``.
+    target: ``"ecp5"``, ``"ice40"`` or ``"gowin"`` for the family's multipliers; ``None`` for
+        their behavioural twin. Both have the same function and timing.
 
     Members
     -------
-    a: ``In``; one activation vector per cycle, all rows at once.
+    a: ``In``; one activation vector per cycle, all rows at once: ``a[row]``, or ``a[row][v]`` if
+        two vectors enter side by side.
     switch: ``In(1)``; this vector is the first one of the tile in the shadow registers.
-    w, shift: ``In``; in a cycle with ``shift``, a column of int8 weights enters at column 0 and
-        every column of shadow registers moves to the next. After ``cols`` of them the first is at
-        the last column. The tile is complete for a ``switch`` in the cycle after the last; and
-        ``shift`` must be low in the ``cols - 1`` cycles from a ``switch`` on.
-    psum: ``Out``; column ``c`` holds the dot product of the vector of ``latency + c`` cycles
-        before with column ``c`` of its tile.
+    w, shift: ``In``; in a cycle with ``shift``, a column of weights enters at column 0 and
+        those before it move on. After ``cols`` of them the first is at the last column.
+        The tile is complete for a ``switch`` :attr:`load_latency` cycles after the last. The
+        next tile's first column may come with the ``switch``.
+    psum: ``Out``; column ``c`` holds the dot product of the vector of ``latency + delay(c)``
+        cycles before with column ``c`` of its tile; ``psum[c][v]`` if there are two.
+
+    Notes
+    -----
+    A vector per cycle, tile after tile; nothing stalls. A segment of up to 8 rows (4 or 9 for
+    ``w4a8_packed``) is a chain of partial sums; the segments work at the same time, and a tree adds
+    their sums. Weights outside the format's range give wrong sums.
     """
 
     def __init__(
         self,
-        config: CoreConfig,
         *,
-        element: Callable[..., ProcessingElement] = ProcessingElement,
+        rows: int,
+        cols: int,
+        format: str = "int8",
+        activation_bits: int | None = None,
+        target: str | None = None,
     ) -> None:
-        self.rows = config.rows
-        self.cols = config.cols
-        self._element = element
+        form = array_format(format, activation_bits=activation_bits, target=target)
+        for name, value in (("rows", rows), ("cols", cols)):
+            if not 1 <= value <= 64:
+                raise ValueError(f"{name} must be from 1 to 64, not {value!r}")
+        if cols % form.columns:
+            raise ValueError(f"cols must be even for format {format}, not {cols!r}")
+        self.shape = ArrayShape(rows, cols, form)
         super().__init__(
             {
-                "a": In(data.ArrayLayout(signed(ACTIVATION_BITS), self.rows)),
+                "a": In(data.ArrayLayout(self._of_vectors(signed(form.activation_bits)), rows)),
                 "switch": In(1),
-                "w": In(data.ArrayLayout(signed(8), self.rows)),
+                "w": In(data.ArrayLayout(signed(form.weight_bits), rows)),
                 "shift": In(1),
-                "psum": Out(data.ArrayLayout(signed(psum_width(self.rows)), self.cols)),
+                "psum": Out(data.ArrayLayout(self._of_vectors(self.psum_shape), cols)),
             }
         )
+
+    def _of_vectors(self, shape: Shape) -> Shape | data.ArrayLayout:
+        """``shape``, or as many of them as vectors enter side by side."""
+        vectors = self.shape.format.vectors
+        return shape if vectors == 1 else data.ArrayLayout(shape, vectors)
+
+    @property
+    def psum_shape(self) -> Shape:
+        """Shape of the sum of a column."""
+        return self.shape.format.sum_shape(self.shape.rows)
 
     @property
     def latency(self) -> int:
         """Cycles from a vector in ``a`` to its sum in column 0 of ``psum``."""
-        return self.rows + 2
+        return self.shape.latency
 
-    def elaborate(self, platform: object) -> Module:
+    @property
+    def throughput(self) -> int:
+        """Multiply-accumulates per cycle."""
+        return self.shape.rows * self.shape.cols * self.shape.format.vectors
+
+    @property
+    def load_latency(self) -> int:
+        """Least number of cycles from a tile's last ``shift`` to its ``switch``."""
+        return self.shape.load_latency
+
+    def delay(self, column: int) -> int:
+        """Cycles that ``column`` is later than column 0."""
+        return self.shape.delay(column)
+
+    def elaborate(self, _platform: object) -> Module:
         m = Module()
-        elements = [
-            [self._add_element(m, row, column) for column in range(self.cols)]
-            for row in range(self.rows)
-        ]
-        # Row r runs r cycles late: what enters row r + 1 has one more register.
-        skewed = Cat(self.switch, self.shift)
-        for row, line in enumerate(elements):
-            if row:
-                previous, skewed = skewed, Signal(2, name=f"control_{row}")
-                m.d.sync += skewed.eq(previous)
-            values = Cat(self.a[row], self.w[row])
-            for stage in range(row):
-                previous, values = values, Signal(len(values), name=f"skew_{row}_{stage}")
-                m.d.sync += values.eq(previous)
-            self._connect_row(m, line, values, skewed)
-        for above, below in pairwise(elements):
-            for upper, lower in zip(above, below, strict=True):
-                m.d.comb += lower.psum.eq(upper.psum_out)
-        for column, element in enumerate(elements[-1]):
-            m.d.comb += self.psum[column].eq(element.psum_out)
+        form, segments = self.shape.format, self.shape.segments
+        words, shift = self._encode(m)
+        control = [Cat(self.switch, shift)]
+        for index in range(1, max(segments)):
+            control.append(Signal(2, name=f"control_{index}"))
+            m.d.sync += control[index].eq(control[index - 1])
+        feet = [Foot(form, segments=segments) for _ in range(self.shape.elements)]
+        first = 0
+        for number, height in enumerate(segments):
+            # Row r of the longest segment runs r cycles late; shorter ones end with it.
+            bottom = self._add_segment(m, first, words, control[len(control) - height :])
+            for foot, element in zip(feet, bottom, strict=True):
+                m.d.comb += getattr(foot, f"segment_{number}").eq(element.psum_out)
+            first += height
+        for index, foot in enumerate(feet):
+            m.submodules[f"foot_{index}"] = foot
+            bits = foot.sums.as_value()
+            m.d.comb += self.psum.as_value().word_select(index, len(bits)).eq(bits)
         return m
 
-    def _add_element(self, m: Module, row: int, column: int) -> ProcessingElement:
-        element = self._element(above=row)
-        m.submodules[f"pe_{row}_{column}"] = element
-        return element
+    def _encode(self, m: Module) -> tuple[list[Value], Value]:
+        """Words of weights for every row, and their ``shift``."""
+        form = self.shape.format
+        if form.columns == 1:
+            return [form.encode([self.w[row]]) for row in range(self.shape.rows)], self.shift
+        # Of a pair of columns the right one comes first.
+        right = Signal.like(self.w, reset_less=True)
+        second, complete = Signal(), Signal()
+        with m.If(self.shift):
+            m.d.sync += [right.eq(self.w), second.eq(~second)]
+        m.d.sync += complete.eq(self.shift & second)
+        words: list[Value] = []
+        for row in range(self.shape.rows):
+            encoded = form.encode([self.w[row], right[row]])
+            word = Signal(unsigned(len(encoded)), name=f"word_{row}", reset_less=True)
+            m.d.sync += word.eq(encoded)
+            words.append(word)
+        return words, complete
+
+    def _add_segment(
+        self, m: Module, first: int, words: list[Value], control: list[Value]
+    ) -> list[ProcessingElement]:
+        """Elements from row ``first`` on, one row for each of ``control``; returns the last row."""
+        form = self.shape.format
+        late = max(self.shape.segments) - len(control)
+        lines: list[list[ProcessingElement]] = []
+        for above, row_control in enumerate(control):
+            row = first + above
+            vectors = [self.a[row]] if form.vectors == 1 else list(self.a[row])
+            values = Cat(form.encode_activations(vectors), words[row])
+            values = delay(m, values, late + above, name=f"skew_{row}", reset_less=True)
+            line = [ProcessingElement(form, above=above) for _ in range(self.shape.elements)]
+            for index, element in enumerate(line):
+                m.submodules[f"pe_{row}_{index}"] = element
+            self._connect_row(m, line, Value.cast(values), row_control)
+            lines.append(line)
+        for upper, lower in pairwise(lines):
+            for source, target in zip(upper, lower, strict=True):
+                m.d.comb += target.psum.eq(source.psum_out)
+        return lines[-1]
 
     def _connect_row(
         self, m: Module, line: list[ProcessingElement], values: Value, control: Value
     ) -> None:
         """Connect the elements of one row, left to right."""
-        row = data.View(_ROW_INPUT, values)
+        bits = self.shape.format.activation_word
         m.d.comb += [
-            line[0].a.eq(row.a),
-            line[0].w.eq(row.w),
+            line[0].a.eq(values[:bits]),
+            line[0].w.eq(values[bits:]),
             line[0].switch.eq(control[0]),
+            line[0].shift.eq(control[1]),
         ]
         for left, right in pairwise(line):
             m.d.comb += [
                 right.a.eq(left.a_out),
                 right.w.eq(left.w_out),
                 right.switch.eq(left.switch_out),
+                right.shift.eq(left.shift_out),
             ]
-        for element in line:
-            m.d.comb += element.shift.eq(control[1])
-
-
-_ROW_INPUT = data.StructLayout({"a": signed(ACTIVATION_BITS), "w": signed(8)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
@@ -10,12 +10,13 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
 from intformer.hw.matmul.accumulator import ACCUMULATE_SPACING, AccumulatorControl, Accumulators
-from intformer.hw.matmul.array import ProcessingElement, SystolicArray
+from intformer.hw.matmul.array import ArrayShape, SystolicArray
+from intformer.hw.matmul.formats import array_format
 from intformer.hw.ports import READ_LATENCY, UnitPort, WidePort, operation_layout
 from intformer.isa import Op
 from intformer.reference import ACC_BITS
 
-__all__ = ["MatmulUnit", "TileLoader", "VectorIssue"]
+__all__ = ["MatmulTiming", "MatmulUnit", "TileLoader", "VectorIssue"]
 
 
 class VectorControl(data.StructLayout):
@@ -28,6 +29,11 @@ class VectorControl(data.StructLayout):
 class TileLoader(wiring.Component):
     """Moves weight tiles from the column FIFO into the array's shadow registers.
 
+    Parameters
+    ----------
+    config: the core's parameters.
+    hold: cycles without a transfer after ``switch``.
+
     Members
     -------
     columns: ``In(stream)`` of columns of weights.
@@ -38,13 +44,14 @@ class TileLoader(wiring.Component):
 
     Notes
     -----
-    The first column of the next tile is taken ``cols`` cycles after ``switch`` at the earliest,
-    when the last column of the array has taken its weights over: tiles follow each other after
-    at least ``2 * cols`` cycles.
+    The first column of the next tile is taken ``hold + 1`` cycles after ``switch`` at the earliest,
+    so that it does not reach the array before the vector: tiles follow each other after at least
+    ``hold + 1 + cols`` cycles.
     """
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, *, hold: int) -> None:
         self._cols = config.cols
+        self._hold = hold
         super().__init__(
             {
                 "columns": In(stream.Signature(unsigned(8 * config.rows))),
@@ -58,7 +65,7 @@ class TileLoader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         taken = Signal(range(self._cols))
-        hold = Signal(range(self._cols))
+        hold = Signal(range(self._hold + 1))
         transfer = self.columns.valid & self.columns.ready
         m.d.comb += self.columns.ready.eq(~self.full & (hold == 0))
         m.d.sync += [self.w.eq(self.columns.payload), self.shift.eq(transfer)]
@@ -67,7 +74,7 @@ class TileLoader(wiring.Component):
             with m.If(taken == self._cols - 1):
                 m.d.sync += [taken.eq(0), self.full.eq(1)]
         with m.If(self.switch):
-            m.d.sync += [self.full.eq(0), hold.eq(self._cols - 1)]
+            m.d.sync += [self.full.eq(0), hold.eq(self._hold)]
         with m.Elif(hold != 0):
             m.d.sync += hold.eq(hold - 1)
         return m
@@ -178,13 +185,46 @@ class VectorIssue(wiring.Component):
         ]
 
 
+_FORMATS = {"dsp": "int8", "dsp_packed": "int8_packed", "luts": "int8_luts"}
+
+
+@dataclass(frozen=True)
+class MatmulTiming:
+    """Constants of the unit for a configuration.
+
+    Attributes
+    ----------
+    latency: cycles from the acceptance of an instruction's last vector request to ``done``.
+    hold: cycles without a transfer of columns after a tile's first vector request.
+    tile_period: least number of cycles from a tile's first vector request to the next tile's.
+    """
+
+    latency: int
+    hold: int
+    tile_period: int
+
+    @classmethod
+    def of(cls, config: CoreConfig) -> MatmulTiming:
+        """The constants for ``config``."""
+        array = ArrayShape(config.rows, config.cols, array_format(_FORMATS[config.array]))
+        assert array.load_latency <= READ_LATENCY, "a vector would overtake its tile"
+        # A vector enters the array READ_LATENCY cycles after its request, a column one cycle
+        # after its transfer, which is one cycle after the request at the earliest.
+        hold = READ_LATENCY - 2
+        return cls(
+            latency=READ_LATENCY + array.latency + array.delay(array.cols - 1) + 1,
+            hold=hold,
+            tile_period=hold + 1 + config.cols,
+        )
+
+
 class MatmulUnit(wiring.Component):
     """The array, its weight loader, its accumulators and the MATMUL instruction.
 
     Parameters
     ----------
     config: the core's parameters.
-    element: processing element of the array, see :class:`SystolicArray`.
+    target: family whose multipliers the array uses, see :class:`SystolicArray`.
 
     Members
     -------
@@ -199,17 +239,15 @@ class MatmulUnit(wiring.Component):
     Notes
     -----
     ``stall``: an instruction has vectors to feed, and none is taken: the tile is not loaded, or
-    the scratchpad is not ready. :attr:`latency` is from a vector's request to its ``done``.
+    the scratchpad is not ready. ``timing.latency`` is from a vector's request to its ``done``.
     """
 
-    def __init__(
-        self,
-        config: CoreConfig,
-        *,
-        element: Callable[..., ProcessingElement] = ProcessingElement,
-    ) -> None:
+    def __init__(self, config: CoreConfig, *, target: str | None = None) -> None:
         self._config = config
-        self._array = SystolicArray(config, element=element)
+        self.timing = MatmulTiming.of(config)
+        self._array = SystolicArray(
+            rows=config.rows, cols=config.cols, format=_FORMATS[config.array], target=target
+        )
         super().__init__(
             {
                 "unit": In(UnitPort()),
@@ -221,18 +259,15 @@ class MatmulUnit(wiring.Component):
             }
         )
 
-    @property
-    def latency(self) -> int:
-        """Cycles from the acceptance of an instruction's last vector request to ``done``."""
-        return self._config.rows + self._config.cols + 4
-
     def elaborate(self, platform: object) -> Module:
         config = self._config
         m = Module()
-        m.submodules.loader = loader = TileLoader(config)
+        m.submodules.loader = loader = TileLoader(config, hold=self.timing.hold)
         m.submodules.issue = issue = VectorIssue(config)
         m.submodules.array = array = self._array
-        m.submodules.accumulators = accumulators = Accumulators(config)
+        m.submodules.accumulators = accumulators = Accumulators(
+            config, psum=array.psum_shape, together=array.shape.format.columns
+        )
         connect(m, flipped(self.columns), loader.columns)
         connect(m, issue.req, flipped(self.act.req))
         m.d.comb += [
@@ -274,7 +309,7 @@ class MatmulUnit(wiring.Component):
     def _count(self, m: Module) -> None:
         """Drive ``busy`` from the number of instructions taken and not completed."""
         # One pending, one running, and those whose tail is in the array.
-        most = 3 + self.latency // (2 * self._config.cols)
+        most = 3 + self.timing.latency // self.timing.tile_period
         held = Signal(range(most + 1))
         begin = self.unit.cmd.valid & self.unit.cmd.ready
         m.d.sync += held.eq(held + begin - self.unit.done)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -21,15 +21,14 @@ def transfer_layout(beat_bits: int) -> data.StructLayout:
 class BurstSplitter(wiring.Component):
     """Splits transfers into bursts of at most :data:`BURST_MAX` beats.
 
-    The first command is valid one cycle after the transfer was taken; then one command per
-    cycle. The next transfer is taken with the last command.
+    The first command is valid three cycles after the transfer was taken, if there is room; then
+    one command in three cycles. The next transfer is taken one cycle after the last command.
 
     Members
     -------
     i: ``In(stream)`` of :func:`transfer_layout`.
     o: ``Out(stream)`` of :class:`BurstCommand`.
-    beats: ``Out(5)``; beats of the command on ``o``.
-    full: ``Out(1)``; a transfer is held.
+    beats: ``Out(5)``; beats of the next command, from two cycles before it is valid on.
     room: ``In(1)``; the command may be given. Must hold until it is taken.
     """
 
@@ -41,30 +40,41 @@ class BurstSplitter(wiring.Component):
                 "i": In(stream.Signature(transfer_layout(beat_bits))),
                 "o": Out(stream.Signature(BurstCommand())),
                 "beats": Out(range(BURST_MAX + 1)),
-                "full": Out(1),
                 "room": In(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        held = Signal(transfer_layout(self._beat_bits))
-        last = held.beats <= BURST_MAX
-        given = self.o.valid & self.o.ready
+        held = Signal(transfer_layout(self._beat_bits), reset_less=True)
+        last = Signal()
         m.d.comb += [
-            self.beats.eq(Mux(last, held.beats, BURST_MAX)),
-            self.o.valid.eq(self.full & self.room),
             self.o.payload.addr.eq(held.addr),
             self.o.payload.len.eq(self.beats - 1),
-            self.i.ready.eq(~self.full | (given & last)),
         ]
-        with m.If(self.i.ready):
-            m.d.sync += [self.full.eq(self.i.valid), held.eq(self.i.payload)]
-        with m.Elif(given):
-            m.d.sync += [
-                held.addr.eq(held.addr + (BURST_MAX << self._shift)),
-                held.beats.eq(held.beats - BURST_MAX),
-            ]
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += held.eq(self.i.payload)
+                with m.If(self.i.valid):
+                    m.next = "SPLIT"
+            with m.State("SPLIT"):
+                whole = held.beats > BURST_MAX
+                m.d.sync += [last.eq(~whole), self.beats.eq(Mux(whole, BURST_MAX, held.beats))]
+                m.next = "OFFER"
+            with m.State("OFFER"), m.If(self.room):
+                m.d.sync += self.o.valid.eq(1)
+                m.next = "GIVE"
+            with m.State("GIVE"), m.If(self.o.ready):
+                m.d.sync += [
+                    self.o.valid.eq(0),
+                    held.addr.eq(held.addr + (BURST_MAX << self._shift)),
+                    held.beats.eq(held.beats - BURST_MAX),
+                ]
+                with m.If(last):
+                    m.next = "IDLE"
+                with m.Else():
+                    m.next = "SPLIT"
         return m
 
 
@@ -80,7 +90,7 @@ class BurstReader(wiring.Component):
     -------
     i: ``In(stream)`` of :func:`transfer_layout`.
     mem: ``Out(ReadBurstPort)``.
-    o: ``Out(stream)`` of beats; two cycles after they arrived at the earliest.
+    o: ``Out(stream)`` of beats, from registers; three cycles after they arrived at the earliest.
     """
 
     def __init__(self, config: CoreConfig, *, beat_bits: int, depth: int = 4 * BURST_MAX) -> None:
@@ -106,58 +116,73 @@ class BurstReader(wiring.Component):
         )
         connect(m, flipped(self.i), splitter.i)
         connect(m, splitter.o, flipped(self.mem.cmd))
+        moves = ~self.o.valid | self.o.ready
+        payload = Signal.like(self.o.payload, reset_less=True)
         m.d.comb += [
             store.w_data.eq(self.mem.data),
             store.w_en.eq(self.mem.valid),
-            self.o.payload.eq(store.r_data),
-            self.o.valid.eq(store.r_rdy),
-            store.r_en.eq(self.o.ready),
+            store.r_en.eq(moves),
+            self.o.payload.eq(payload),
         ]
-        free = Signal(range(self._depth + 1), init=self._depth)
+        with m.If(moves):
+            m.d.sync += [payload.eq(store.r_data), self.o.valid.eq(store.r_rdy)]
+        # Places beyond those of one burst, so that the sign tells whether there is room for it.
+        spare = Signal(signed(self._depth.bit_length() + 1), init=self._depth - BURST_MAX)
         asked = Mux(self.mem.cmd.valid & self.mem.cmd.ready, splitter.beats, 0)
-        m.d.sync += free.eq(free - asked + (self.o.valid & self.o.ready))
-        m.d.comb += splitter.room.eq(free >= BURST_MAX)
+        m.d.sync += spare.eq(spare - asked + (self.o.valid & self.o.ready))
+        m.d.comb += splitter.room.eq(spare >= 0)
         return m
 
 
 class BurstWriter(wiring.Component):
     """Writes transfers; a burst is asked for once all its beats are there.
 
+    Parameters
+    ----------
+    beat_bits: width of ``beats`` in a transfer.
+    reserve: beats that may still come once ``room`` has fallen.
+
     Members
     -------
     i: ``In(stream)`` of :func:`transfer_layout`.
-    beats: ``In(stream)`` of beats, stored while memory is busy.
+    beat, valid: ``In``; a beat to store.
+    room: ``Out(1)``; in the cycle before, there were places for ``reserve`` beats.
     mem: ``Out(WriteBurstPort)``.
     """
 
-    def __init__(self, config: CoreConfig, *, beat_bits: int) -> None:
+    def __init__(self, config: CoreConfig, *, beat_bits: int, reserve: int) -> None:
         self._config = config
         self._beat_bits = beat_bits
+        self._reserve = reserve
         super().__init__(
             {
                 "i": In(stream.Signature(transfer_layout(beat_bits))),
-                "beats": In(stream.Signature(8 * config.bus_bytes)),
+                "beat": In(8 * config.bus_bytes),
+                "valid": In(1),
+                "room": Out(1),
                 "mem": Out(WriteBurstPort(config)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        depth = 2 * BURST_MAX
+        depth = 2 * BURST_MAX + self._reserve
         m.submodules.splitter = splitter = BurstSplitter(self._config, beat_bits=self._beat_bits)
         m.submodules.store = store = SyncFIFOBuffered(width=8 * self._config.bus_bytes, depth=depth)
         connect(m, flipped(self.i), splitter.i)
         connect(m, splitter.o, flipped(self.mem.cmd))
         m.d.comb += [
-            store.w_data.eq(self.beats.payload),
-            store.w_en.eq(self.beats.valid),
-            self.beats.ready.eq(store.w_rdy),
+            store.w_data.eq(self.beat),
+            store.w_en.eq(self.valid),
             self.mem.data.payload.eq(store.r_data),
             self.mem.data.valid.eq(store.r_rdy),
             store.r_en.eq(self.mem.data.ready),
         ]
         unclaimed = Signal(range(depth + 1))  # stored beats that no command covers yet
         asked = Mux(self.mem.cmd.valid & self.mem.cmd.ready, splitter.beats, 0)
-        m.d.sync += unclaimed.eq(unclaimed + (store.w_en & store.w_rdy) - asked)
+        m.d.sync += [
+            unclaimed.eq(unclaimed + self.valid - asked),
+            self.room.eq(store.level <= depth - self._reserve),
+        ]
         m.d.comb += splitter.room.eq(unclaimed >= splitter.beats)
         return m

@@ -10,10 +10,13 @@ from amaranth.hdl import Cat, Const, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
-from intformer.hw.memory.arbiter import PriorityArbiter
+from intformer.hw.memory.arbiter import GrantArbiter
+from intformer.hw.parts.streams import delay
 from intformer.hw.ports import (
+    READ_LATENCY,
     NarrowReadPort,
     ParamReadPort,
     WidePort,
@@ -60,9 +63,13 @@ class MemoryCopy(wiring.Component):
     Members
     -------
     read_word, read_sub: ``In``; word and part.
-    data: ``Out(width / groups)``; two cycles later.
-    write_word, write_en, write_data: ``In``; seen by reads of the next cycle on. A read of the
-        same word in the same cycle returns the old one.
+    data: ``Out(width / groups)``; :data:`intformer.hw.ports.READ_LATENCY` cycles later.
+    write_word, write_en, write_data: ``In``; seen by reads of this cycle and later ones. What a
+        read of the cycle before returns of the same word is not defined.
+
+    Notes
+    -----
+    Between registers on both sides of the block RAM, which is slow to answer.
     """
 
     def __init__(self, width: int, *, depth: int, groups: int = 1, granularity: int) -> None:
@@ -88,36 +95,41 @@ class MemoryCopy(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self._width, depth=self._depth, init=[])
-        read = memory.read_port()
+        # With this attribute, and the block RAM's own register apart from the read port, synthesis
+        # adds no logic for reads of what is being written.
+        memory = Memory(shape=self._width, depth=self._depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = memory
+        read = memory.read_port(domain="comb")
         write = memory.write_port(granularity=self._granularity)
+        address = Signal(len(read.addr), reset_less=True)
+        answer = Signal(self._width, reset_less=True)
+        word = Signal(self._width, reset_less=True)
+        m.d.sync += [address.eq(self.read_word), answer.eq(read.data), word.eq(answer)]
         m.d.comb += [
-            read.addr.eq(self.read_word[: len(read.addr)]),
+            read.addr.eq(address),
             write.addr.eq(self.write_word[: len(write.addr)]),
             write.en.eq(self.write_en),
             write.data.eq(self.write_data),
         ]
         if self._groups == 1:
-            m.d.sync += self.data.eq(read.data)
+            m.d.comb += self.data.eq(word)
         else:
-            sub = Signal(range(self._groups))
-            m.d.sync += [
-                sub.eq(self.read_sub),
-                self.data.eq(read.data.word_select(sub, len(self.data))),
-            ]
+            sub = delay(m, self.read_sub[: ceil_log2(self._groups)], READ_LATENCY, name="sub")
+            m.d.comb += self.data.eq(word.word_select(sub, len(self.data)))
         return m
 
 
-def _share_reads(m: Module, copy: MemoryCopy, name: str, ports: Sequence) -> None:
-    """Connect ``ports``, the first of highest priority, to the read port of ``copy``."""
+def _share_reads(
+    m: Module, copy: MemoryCopy, name: str, ports: Sequence, *, strict: bool = False
+) -> None:
+    """Connect ``ports`` to the read port of ``copy``."""
     shape = ports[0].req.payload.shape()
-    arbiter = PriorityArbiter(shape, clients=len(ports))
+    arbiter = GrantArbiter(shape, clients=len(ports), strict=strict)
     m.submodules[f"{name}_arbiter"] = arbiter
     for port, i in zip(ports, arbiter.i, strict=True):
         connect(m, flipped(port.req), i)
         m.d.comb += port.data.eq(copy.data)
     request = arbiter.o.payload
-    m.d.comb += arbiter.o.ready.eq(1)
     if isinstance(shape, data.StructLayout):
         m.d.comb += [copy.read_word.eq(request.word), copy.read_sub.eq(request.sub)]
     else:
@@ -132,29 +144,35 @@ def _share_writes(
     *,
     groups: int,
 ) -> None:
-    """Connect ``ports``, in the order of :data:`WRITERS`, to all ``copies``, and trace them."""
-    m.submodules.write_arbiter = arbiter = PriorityArbiter(
+    """Connect ``ports``, in the order of :data:`WRITERS`, to all ``copies``, and trace them.
+
+    A register stands before the memories, as there does before their reads.
+    """
+    m.submodules.write_arbiter = arbiter = GrantArbiter(
         ports[0].req.payload.shape(), clients=len(ports)
     )
     for port, i in zip(ports, arbiter.i, strict=True):
         connect(m, flipped(port.req), i)
     item, valid = arbiter.o.payload, arbiter.o.valid
-    m.d.comb += arbiter.o.ready.eq(1)
+    taken = Signal(item.shape(), reset_less=True)
     enable = Signal(groups * len(item.mask))
-    m.d.comb += enable.eq(
-        Cat(
-            item.mask & (valid & (item.sub == group)).replicate(len(item.mask))
-            for group in range(groups)
-        )
-    )
+    m.d.sync += [
+        taken.eq(item),
+        enable.eq(
+            Cat(
+                item.mask & (valid & (item.sub == group)).replicate(len(item.mask))
+                for group in range(groups)
+            )
+        ),
+        trace.valid.eq(valid),
+    ]
     for copy in copies:
         m.d.comb += [
-            copy.write_word.eq(item.word),
+            copy.write_word.eq(taken.word),
             copy.write_en.eq(enable),
-            copy.write_data.eq(item.data.replicate(groups)),
+            copy.write_data.eq(taken.data.replicate(groups)),
         ]
-    m.d.sync += trace.valid.eq(valid)
-    m.d.sync += [getattr(trace, n).eq(getattr(item, n)) for n in ("word", "sub", "mask", "data")]
+    m.d.comb += [getattr(trace, n).eq(taken[n]) for n in ("word", "sub", "mask", "data")]
     wrote = (
         Const(unit.value, 3) & grant.replicate(3)
         for unit, grant in zip(WRITERS, arbiter.grant, strict=True)
@@ -167,14 +185,15 @@ class ActScratchpad(wiring.Component):
 
     Two copies are written together; each has its own read port, so that the array's reads and
     the lane groups' do not meet. Reads return after :data:`intformer.hw.ports.READ_LATENCY`
-    cycles; one per copy and one write are taken per cycle, of the first client that asks.
+    cycles; one per copy and one write are taken per cycle. Each ``ready`` is a register: see
+    :class:`intformer.hw.memory.arbiter.GrantArbiter`.
 
     Members
     -------
-    wide_matmul, wide_fetch: ``In(WidePort)``, in order of priority.
+    wide_matmul, wide_fetch: ``In(WidePort)``; ``wide_matmul`` always goes first.
     narrow_post_res, narrow_post_src, narrow_row, narrow_move, narrow_dma: ``In(NarrowReadPort)``
-        of ``lanes`` bytes, in order of priority.
-    write_post, write_row, write_move, write_dma: ``In(WritePort)``, in order of priority.
+        of ``lanes`` bytes.
+    write_post, write_row, write_move, write_dma: ``In(WritePort)``.
     trace: ``Out(TraceSignature)``.
     """
 
@@ -199,7 +218,9 @@ class ActScratchpad(wiring.Component):
         m.submodules.narrow = narrow = MemoryCopy(
             8 * config.rows, depth=config.act_words, groups=groups, granularity=8
         )
-        _share_reads(m, wide, "wide", [getattr(self, f"wide_{n}") for n in WIDE_CLIENTS])
+        _share_reads(
+            m, wide, "wide", [getattr(self, f"wide_{n}") for n in WIDE_CLIENTS], strict=True
+        )
         clients = ("post_res", *NARROW_CLIENTS)
         _share_reads(m, narrow, "narrow", [getattr(self, f"narrow_{n}") for n in clients])
         writers = [getattr(self, f"write_{unit.name.lower()}") for unit in WRITERS]
@@ -216,8 +237,8 @@ class WideScratchpad(wiring.Component):
     Members
     -------
     residual: ``In(NarrowReadPort)`` of ``lanes`` 16-bit codes.
-    narrow_post_src, narrow_row, narrow_move, narrow_dma: the same, in order of priority.
-    write_post, write_row, write_move, write_dma: ``In(WritePort)``, in order of priority.
+    narrow_post_src, narrow_row, narrow_move, narrow_dma: the same.
+    write_post, write_row, write_move, write_dma: ``In(WritePort)``.
     trace: ``Out(TraceSignature)``.
     """
 
@@ -258,7 +279,8 @@ class ParamMemory(wiring.Component):
     Members
     -------
     post, row: ``In(ParamReadPort)``.
-    write: ``In(stream)`` of ``{addr: 12, data: 64*lanes}``; always ready.
+    write: ``In(stream)`` of ``{addr: 12, data: 64*lanes}``; always ready; seen by reads of the
+        same cycle.
     """
 
     def __init__(self, config: CoreConfig) -> None:

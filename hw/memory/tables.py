@@ -18,8 +18,9 @@ class LaneTables(wiring.Component):
     Members
     -------
     addr: ``In``, ``lanes`` addresses ``{index: 8, table: 2}``.
-    data: ``Out``, ``lanes`` entries, two cycles (``READ_LATENCY``) after their addresses.
-    write: ``In(stream)`` of ``{table: 2, index: 8, data: bits}``; always ready; writes every copy.
+    data: ``Out``, ``lanes`` entries, ``READ_LATENCY`` cycles after their addresses.
+    write: ``In(stream)`` of ``{table: 2, index: 8, data: bits}``; always ready; writes every copy;
+        seen by the addresses of the same cycle.
     """
 
     def __init__(self, *, lanes: int, tables: int, bits: int) -> None:
@@ -42,19 +43,27 @@ class LaneTables(wiring.Component):
         item = self.write.payload
         m.d.comb += self.write.ready.eq(1)
         for k in range(self._lanes):
-            store = memory.Memory(shape=self._bits, depth=depth, init=[])
+            # What a read gives in the cycle in which its entry is written does not matter.
+            attrs = {"no_rw_check": 1}
+            store = memory.Memory(shape=self._bits, depth=depth, init=[], attrs=attrs)
             m.submodules[f"lane_{k}"] = store
-            write, read = store.write_port(), store.read_port()
+            write, read = store.write_port(), store.read_port(domain="comb")
             where = self.addr[k]
-            entry = Signal(self._bits, name=f"entry_{k}")
+            looked_up = Signal(self._bits, name=f"looked_up_{k}", reset_less=True)
+            entry = Signal(self._bits, name=f"entry_{k}", reset_less=True)
+            address = Signal(len(read.addr), name=f"address_{k}", reset_less=True)
             m.d.comb += [
                 write.addr.eq(Cat(item.index, item.table)[: len(write.addr)]),
                 write.data.eq(item.data),
                 write.en.eq(self.write.valid),
-                read.addr.eq(Cat(where.index, where.table)[: len(read.addr)]),
+                read.addr.eq(address),
                 self.data[k].eq(entry),
             ]
-            m.d.sync += entry.eq(read.data)
+            m.d.sync += [
+                address.eq(Cat(where.index, where.table)),
+                looked_up.eq(read.data),
+                entry.eq(looked_up),
+            ]
         return m
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
 
@@ -44,10 +45,10 @@ class LoopCounter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         left = [Signal(12, name=f"left_{axis}") for axis in range(LOOPS)]
-        ends = [count == 1 for count in left]
+        ends = Signal(LOOPS)  # left is 1
         m.d.comb += [
             self.axis.eq(Mux(~ends[2], 2, Mux(~ends[1], 1, 0))),
-            self.last.eq(Cat(ends).all()),
+            self.last.eq(ends.all()),
         ]
         with m.If(self.start):
             m.d.sync += self.running.eq(1)
@@ -55,26 +56,34 @@ class LoopCounter(wiring.Component):
             m.d.sync += self.running.eq(0)
         for axis in range(LOOPS):
             with m.If(self.start | (self.step & (self.axis < axis))):
-                m.d.sync += left[axis].eq(self.n[axis])
+                m.d.sync += [left[axis].eq(self.n[axis]), ends[axis].eq(self.n[axis] == 1)]
             with m.Elif(self.step & (self.axis == axis)):
-                m.d.sync += left[axis].eq(left[axis] - 1)
+                m.d.sync += [left[axis].eq(left[axis] - 1), ends[axis].eq(left[axis] == 2)]
         return m
 
 
 class PositionCounter(wiring.Component):
     """The element position that goes with a :class:`LoopCounter`.
 
+    Positions are added as one number, word above lane. Lanes are kept in a form in which they
+    carry into the word by themselves: those of the wide scratchpad shifted up (:attr:`shift`),
+    those of a number of rows that is no power of two with an offset.
+
     Members
     -------
     start: ``In(1)``; begin at ``first``; valid from the next cycle on.
     first: ``In({word: 18, lane: 6})``; strides: three of them, for the loops.
-    is_wide: ``In(1)``; lanes carry at ``lanes``, else at ``rows``.
+    is_wide: ``In(1)``; lanes carry at ``lanes``, else at ``rows``. If it is 1, the lanes of
+        ``first``, ``strides`` and ``o`` are shifted up by :attr:`shift`.
     step: ``In(1)``, axis: ``In(2)``: go on along this loop; those inside begin anew.
     o: ``Out({word: 18, lane: 6})``.
     """
 
     def __init__(self, config: CoreConfig) -> None:
-        self._config = config
+        self._lane_bits = ceil_log2(config.rows)
+        self._offset = (1 << self._lane_bits) - config.rows
+        self.shift = self._lane_bits - ceil_log2(config.lanes)
+        """Bits by which lanes of the wide scratchpad are shifted up."""
         super().__init__(
             {
                 "start": In(1),
@@ -89,26 +98,29 @@ class PositionCounter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        bits = self._lane_bits
+        flat = data.StructLayout({"lane": bits, "word": 18})
+        offset = Mux(self.is_wide, 0, self._offset) if self._offset else 0
         # Where the innermost iteration of each loop stands; the last is the position itself.
-        here = [Signal(POSITION, name=f"here_{axis}") for axis in range(LOOPS)]
-        base = Signal(POSITION)
-        stride = Signal(POSITION)
-        with m.Switch(self.axis):
-            for axis in range(LOOPS):
-                with m.Case(axis):
-                    m.d.comb += [base.eq(here[axis]), stride.eq(self.strides[axis])]
-        radix = Mux(self.is_wide, self._config.lanes, self._config.rows)
-        lanes = base.lane + stride.lane
-        carry = lanes >= radix
-        then = Signal(POSITION)
-        m.d.comb += [
-            then.word.eq(base.word + stride.word + carry),
-            then.lane.eq(Mux(carry, lanes - radix, lanes)),
-            self.o.eq(here[-1]),
-        ]
+        here = [Signal(flat, name=f"here_{axis}") for axis in range(LOOPS)]
+        then = [Signal(flat, name=f"then_{axis}") for axis in range(LOOPS)]
+        for place, after, stride in zip(here, then, self.strides, strict=True):
+            total = place.as_value() + Cat(stride.lane[:bits], stride.word)
+            m.d.comb += after.as_value().eq(total)
+            if self._offset:
+                lane = place.lane + stride.lane[:bits]
+                m.d.comb += after.lane.eq(lane + Mux(lane[bits], offset, 0))
         for axis in range(LOOPS):
             with m.If(self.start):
-                m.d.sync += here[axis].eq(self.first)
-            with m.Elif(self.step & (self.axis <= axis)):
-                m.d.sync += here[axis].eq(then)
+                m.d.sync += [
+                    here[axis].word.eq(self.first.word),
+                    here[axis].lane.eq(self.first.lane + offset),
+                ]
+            for outer in range(axis + 1):
+                with m.Elif(self.step & (self.axis == outer)):
+                    m.d.sync += here[axis].eq(then[outer])
+        m.d.comb += [
+            self.o.word.eq(here[-1].word),
+            self.o.lane.eq(here[-1].lane - offset),
+        ]
         return m

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from intformer.config import CoreConfig
@@ -26,8 +27,8 @@ class MoveUnit(wiring.Component):
 
     ::
 
-        loops ─► source position ─► read ─► lane ─┬─► FIFO ─► write
-              └► target position ─────────────────┘
+        loops ─► source position ─► read ─► lane ─► FIFO ─┬─► write
+              └► target position ─────────────────► FIFO ─┘
 
     Members
     -------
@@ -52,22 +53,27 @@ class MoveUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         unit = self.unit
-        fields = Signal(FIELDS)
-        start = Signal()  # the fields have arrived
+        fields = Signal(FIELDS, reset_less=True)
+        m.submodules.loops = loops = LoopCounter()
+        counters = {"src": PositionCounter(self._config), "dst": PositionCounter(self._config)}
+        m.submodules.src, m.submodules.dst = counters["src"], counters["dst"]
+        arrived = Signal()  # the fields
+        start = Signal()  # the fields are in the form that the counters take
+        take = unit.cmd.valid & unit.cmd.ready
         m.d.comb += unit.cmd.ready.eq(~unit.busy)
-        m.d.sync += start.eq(unit.cmd.valid & unit.cmd.ready)
-        with m.If(unit.cmd.valid & unit.cmd.ready):
+        m.d.sync += [arrived.eq(take), start.eq(arrived)]
+        with m.If(take):
             m.d.sync += [unit.busy.eq(1), fields.eq(unit.cmd.payload.body[: FIELDS.size])]
         with m.Elif(unit.done):
             m.d.sync += unit.busy.eq(0)
+        with m.Elif(arrived & fields.mem):
+            for name in FIELDS.members:
+                if name.endswith("_lane"):
+                    m.d.sync += fields[name].eq(fields[name] << counters["src"].shift)
 
-        m.submodules.loops = loops = LoopCounter()
         m.d.comb += loops.start.eq(start)
         m.d.comb += [loops.n[axis].eq(fields[f"n{axis}"]) for axis in range(LOOPS)]
-        places = []
-        for name in ("src", "dst"):
-            counter = PositionCounter(self._config)
-            m.submodules[name] = counter
+        for name, counter in counters.items():
             m.d.comb += [
                 counter.start.eq(start),
                 counter.step.eq(loops.step),
@@ -75,13 +81,26 @@ class MoveUnit(wiring.Component):
                 counter.is_wide.eq(fields.mem),
             ]
             self._connect_fields(m, fields, counter, name)
-            places.append(counter.o)
 
-        item = data.StructLayout({"place": POSITION, "value": 16, "last": 1})
-        m.submodules.elements = elements = CreditFifo(item, depth=FIFO_DEPTH)
-        reading = self._read(m, fields.mem, places, loops=loops, elements=elements)
-        writing = self._write(m, fields.mem, elements.o)
-        m.d.comb += unit.stall.eq(unit.busy & ~reading & ~writing)
+        m.submodules.elements = elements = CreditFifo(16, depth=FIFO_DEPTH)
+        target = data.StructLayout({"place": POSITION, "last": 1})
+        m.submodules.targets = targets = SyncFIFOBuffered(width=target.size, depth=FIFO_DEPTH + 1)
+        reading = self._read(m, fields.mem, counters["src"], loops=loops, elements=elements)
+        m.d.comb += [
+            targets.w_data.eq(Cat(counters["dst"].o, loops.last)),
+            targets.w_en.eq(reading),
+        ]
+        writing = self._write(
+            m,
+            fields.mem,
+            elements.o,
+            data.View(target, targets.r_data),
+            shift=counters["dst"].shift,
+        )
+        m.d.comb += [
+            targets.r_en.eq(writing),
+            unit.stall.eq(unit.busy & ~reading & ~writing),
+        ]
         return m
 
     def _connect_fields(self, m, fields, counter, name: str) -> None:
@@ -96,56 +115,61 @@ class MoveUnit(wiring.Component):
                 stride.lane.eq(fields[f"{name[0]}{axis}_lane"]),
             ]
 
-    def _read(self, m, is_wide, places, *, loops, elements) -> Signal:
-        """Ask for the source elements and keep them, with their places, in the FIFO.
+    def _read(self, m, is_wide, source, *, loops, elements) -> Signal:
+        """Ask for the source elements and keep them in the FIFO.
 
         Returns whether an element is asked for in this cycle.
         """
-        source, target = places
         ask = Signal()
         taken = Signal()
         act, wide = self.act_read, self.wide_read
+        place = source.o
         m.d.comb += [
             ask.eq(loops.running & elements.room),
             taken.eq(ask & Mux(is_wide, wide.req.ready, act.req.ready)),
             act.req.valid.eq(ask & ~is_wide),
             wide.req.valid.eq(ask & is_wide),
-            act.req.payload.word.eq(source.word),
-            act.req.payload.sub.eq(source.lane[self._lane_bits :]),
-            wide.req.payload.word.eq(source.word),
+            act.req.payload.word.eq(place.word),
+            act.req.payload.sub.eq(place.lane[self._lane_bits :]),
+            wide.req.payload.word.eq(place.word),
             loops.step.eq(taken),
             elements.take.eq(taken),
         ]
         # One more register between the choice of the lane and the FIFO.
-        lane = delay(m, source.lane[: self._lane_bits], READ_LATENCY, name="lane")
-        value = Mux(is_wide, wide.data.word_select(lane, 16), act.data.word_select(lane, 8))
-        m.d.sync += elements.i.value.eq(value)
+        lane = delay(m, place.lane, READ_LATENCY, name="lane")
+        code, byte = Signal(16, reset_less=True), Signal(8, reset_less=True)
+        m.d.sync += [
+            code.eq(wide.data.word_select((lane >> source.shift)[: self._lane_bits], 16)),
+            byte.eq(act.data.word_select(lane[: self._lane_bits], 8)),
+        ]
         m.d.comb += [
-            elements.i.place.eq(delay(m, target, READ_LATENCY + 1, name="place")),
-            elements.i.last.eq(delay(m, loops.last, READ_LATENCY + 1, name="last")),
+            elements.i.eq(Mux(is_wide, code, byte)),
             elements.push.eq(delay(m, taken, READ_LATENCY + 1, name="taken")),
         ]
         return taken
 
-    def _write(self, m, is_wide, element) -> Signal:
+    def _write(self, m, is_wide, element, target, *, shift: int) -> Signal:
         """Write the elements, each with a mask of its lane.
 
         Returns whether an element is written in this cycle.
         """
         lanes = self._config.lanes
-        place = element.payload.place
-        written = element.valid & element.ready
-        for port, bits in ((self.act_write.req, 8), (self.wide_write.req, 16)):
+        place = target.place
+        written = Signal()
+        places = (place.lane, place.lane >> shift)
+        ports = (self.act_write.req, self.wide_write.req)
+        for port, lane, bits in zip(ports, places, (8, 16), strict=True):
             m.d.comb += [
                 port.payload.word.eq(place.word),
-                port.payload.mask.eq(1 << place.lane[: self._lane_bits]),
-                port.payload.data.eq(element.payload.value[:bits].replicate(lanes)),
+                port.payload.mask.eq(1 << lane[: self._lane_bits]),
+                port.payload.data.eq(element.payload[:bits].replicate(lanes)),
             ]
         m.d.comb += [
             self.act_write.req.payload.sub.eq(place.lane[self._lane_bits :]),
             self.act_write.req.valid.eq(element.valid & ~is_wide),
             self.wide_write.req.valid.eq(element.valid & is_wide),
             element.ready.eq(Mux(is_wide, self.wide_write.req.ready, self.act_write.req.ready)),
+            written.eq(element.valid & element.ready),
         ]
-        m.d.sync += self.unit.done.eq(written & element.payload.last)
+        m.d.sync += self.unit.done.eq(written & target.last)
         return written

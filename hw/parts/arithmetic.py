@@ -1,4 +1,4 @@
-"""Pipelined arithmetic of the row units: trees, split products, rounding shifts.
+"""Pipelined arithmetic of the row units: trees and split products.
 
 Nothing here stalls: a result leaves a fixed number of cycles after its operands arrive.
 """
@@ -7,22 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 __all__ = [
-    "RECIPROCAL_FIELD",
-    "ReciprocalProduct",
-    "RoundShift",
     "SplitProduct",
     "reduce_tree",
     "tree_latency",
 ]
-
-RECIPROCAL_FIELD = 18
-"""Bits that hold a reciprocal ``2**17 <= r <= 2**18``: read as signed they are ``r - 2**18``."""
 
 _PART = 17
 """Magnitude bits of a multiplier operand: with its sign it fits an 18-bit hardware multiplier."""
@@ -106,112 +100,4 @@ class SplitProduct(wiring.Component):
             # The low bits of the low product pass unchanged.
             self.o.eq(Cat(low_product[:low_bits], (high_product + (low_product >> low_bits)))),
         ]
-        return m
-
-
-class ReciprocalProduct(wiring.Component):
-    """``a * r`` for a reciprocal ``2**17 <= r <= 2**18`` given as :data:`RECIPROCAL_FIELD` bits.
-
-    Parameters
-    ----------
-    a_bits: width of ``a``, signed, at most 35.
-
-    Members
-    -------
-    a: ``In``, signed.
-    r: ``In``, the low 18 bits of the reciprocal.
-    o: ``Out``, signed, ``a_bits + 19`` wide; :attr:`latency` cycles later.
-    """
-
-    def __init__(self, *, a_bits: int) -> None:
-        self._product = SplitProduct(a_bits=a_bits, b_bits=RECIPROCAL_FIELD)
-        super().__init__(
-            {
-                "a": In(signed(a_bits)),
-                "r": In(RECIPROCAL_FIELD),
-                "o": Out(signed(a_bits + RECIPROCAL_FIELD + 1)),
-            }
-        )
-
-    @property
-    def latency(self) -> int:
-        """Cycles from operands to product."""
-        return self._product.latency + 1
-
-    def elaborate(self, _platform: object) -> Module:
-        m = Module()
-        m.submodules.product = product = self._product
-        m.d.comb += [product.a.eq(self.a), product.b.eq(self.r.as_signed())]
-        a = self.a
-        for index in range(product.latency):
-            register = Signal.like(self.a, name=f"a_d{index + 1}")
-            m.d.sync += register.eq(a)
-            a = register
-        # r = 2**18 + (its low 18 bits, signed).
-        m.d.sync += self.o.eq(product.o + (a << RECIPROCAL_FIELD))
-        return m
-
-
-class RoundShift(wiring.Component):
-    """``(x + 2**(shift - 1)) >> shift``: arithmetic right shift, rounding half up.
-
-    The shift is given as ``amount = shift - 1``, and done as ``((x >> amount) + 1) >> 1``.
-
-    Parameters
-    ----------
-    bits: width of ``x``, signed.
-    amount_max: largest ``amount``.
-    o_bits: width of the result.
-    saturate: clip the result to ``o_bits``, instead of requiring that it fits.
-
-    Members
-    -------
-    x: ``In``, signed.
-    amount: ``In``; unsigned.
-    o: ``Out``, signed; :attr:`latency` cycles later.
-    """
-
-    def __init__(self, *, bits: int, amount_max: int, o_bits: int, saturate: bool = False) -> None:
-        if amount_max < 1:
-            raise ValueError(f"amount_max must be at least 1, not {amount_max!r}")
-        if not 1 <= o_bits < bits:
-            raise ValueError(f"o_bits must be from 1 to {bits - 1}, not {o_bits!r}")
-        self._saturate = saturate
-        super().__init__(
-            {
-                "x": In(signed(bits)),
-                "amount": In(range(amount_max + 1)),
-                "o": Out(signed(o_bits)),
-            }
-        )
-
-    @property
-    def latency(self) -> int:
-        """Cycles from operands to result: coarse shift, fine shift, round."""
-        return 3
-
-    def elaborate(self, _platform: object) -> Module:
-        m = Module()
-        amount_bits = len(self.amount)
-        fine_bits = min(3, amount_bits)
-        coarse = Signal.like(self.x)
-        fine_amount = Signal(fine_bits)
-        shifted = Signal.like(self.x)
-        m.d.sync += [
-            coarse.eq(self.x >> Cat(Const(0, fine_bits), self.amount[fine_bits:])),
-            fine_amount.eq(self.amount[:fine_bits]),
-        ]
-        o_bits = len(self.o)
-        m.d.sync += shifted.eq(coarse >> fine_amount)
-        rounded = Signal(signed(o_bits))
-        m.d.comb += rounded.eq((shifted[: o_bits + 1] + Const(1, o_bits + 1)) >> 1)
-        if not self._saturate:
-            m.d.sync += self.o.eq(rounded)
-            return m
-        # The value before rounding overflows, or rounding the largest value does.
-        low, high = -(1 << (o_bits - 1)), (1 << (o_bits - 1)) - 1
-        sign = shifted[-1]
-        overflow = shifted[o_bits:] != sign.replicate(len(shifted) - o_bits)
-        tops = shifted[:o_bits].all()
-        m.d.sync += self.o.eq(Mux(overflow, Mux(sign, low, high), Mux(tops & ~sign, high, rounded)))
         return m

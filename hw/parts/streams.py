@@ -6,11 +6,13 @@ is reserved in the FIFO at the pipeline's end.
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Shape, ShapeLike, Signal, ValueLike
-from amaranth.lib import fifo, stream, wiring
+from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, ValueLike, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, ceil_log2
 
-__all__ = ["CreditFifo", "RowJoin", "delay", "row_beats"]
+__all__ = ["ClaimFifo", "CreditFifo", "RowJoin", "Tally", "delay", "row_beats"]
 
 
 def row_beats(row_max: int, lanes: int) -> int:
@@ -18,13 +20,80 @@ def row_beats(row_max: int, lanes: int) -> int:
     return -(-row_max // lanes)
 
 
-def delay(m: Module, value: ValueLike, cycles: int, *, name: str) -> ValueLike:
+def delay(
+    m: Module, value: ValueLike, cycles: int, *, name: str, reset_less: bool = False
+) -> ValueLike:
     """Return ``value`` as it was ``cycles`` cycles ago, through that many registers."""
     for index in range(cycles):
-        register = Signal.like(value, name=f"{name}_d{index + 1}")
+        register = Signal.like(value, name=f"{name}_d{index + 1}", reset_less=reset_less)
         m.d.sync += register.eq(value)
         value = register
     return value
+
+
+class Tally(wiring.Component):
+    """Counts things that come and go.
+
+    Parameters
+    ----------
+    maximum: most things at once; at least 1.
+    init: things at the beginning.
+
+    Members
+    -------
+    more, less: ``In(1)``; one more, one less; ``less`` only while ``some``.
+    some: ``Out(1)``; there is at least one: straight from a register.
+    """
+
+    def __init__(self, maximum: int, *, init: int = 0) -> None:
+        self._maximum = maximum
+        self._init = init
+        super().__init__({"more": In(1), "less": In(1), "some": Out(1)})
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        # One less than there are, so that the sign tells whether there are any.
+        count = Signal(signed(bits_for(self._maximum) + 1), init=self._init - 1)
+        change = Cat(self.more ^ self.less, self.less & ~self.more).as_signed()
+        m.d.sync += count.eq(count + change)
+        m.d.comb += self.some.eq(~count[-1])
+        return m
+
+
+class _Store(wiring.Component):
+    """The memory of a FIFO: ``depth`` entries, rounded up to a power of two.
+
+    Members
+    -------
+    push, i: ``In``; store an entry.
+    pop: ``In(1)``; read the oldest; at the earliest one cycle after its ``push``.
+    o: ``Out``; the entry that the last ``pop`` read, from the cycle after it on.
+    """
+
+    def __init__(self, shape: ShapeLike, *, depth: int) -> None:
+        self._bits = ceil_log2(max(depth, 2))
+        super().__init__({"push": In(1), "i": In(shape), "pop": In(1), "o": Out(shape)})
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        width = Shape.cast(self.i.shape()).width
+        # An entry is never read in the cycle in which it is written. With this attribute, and the
+        # register apart from the read port, synthesis adds no logic for that case.
+        memory = Memory(shape=width, depth=1 << self._bits, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = memory
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        entry = Signal(width, reset_less=True)
+        with m.If(self.pop):
+            m.d.sync += entry.eq(read.data)
+        m.d.comb += [
+            write.en.eq(self.push),
+            write.data.eq(self.i),
+            self.o.eq(entry),
+        ]
+        for port, step in ((write, self.push), (read, self.pop)):
+            with m.If(step):
+                m.d.sync += port.addr.eq(port.addr + 1)
+        return m
 
 
 class CreditFifo(wiring.Component):
@@ -69,32 +138,94 @@ class CreditFifo(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        width = Shape.cast(self._shape).width
-        # One more than can be reserved: an entry on its way to the output register still
-        # counts in the memory behind it.
-        m.submodules.store = store = fifo.SyncFIFOBuffered(width=width, depth=self._depth + 1)
+        m.submodules.free = free = Tally(self._depth, init=self._depth)
+        m.submodules.stored = stored = Tally(self._depth)
+        m.submodules.store = store = _Store(self._shape, depth=self._depth)
         o = self.o
+        advance = Signal()
         m.d.comb += [
-            store.w_data.eq(self.i),
-            store.w_en.eq(self.push),
+            self.room.eq(free.some),
+            free.less.eq(self.take),
+            free.more.eq(o.valid & o.ready),
+            store.push.eq(self.push),
+            store.i.eq(self.i),
+            stored.more.eq(self.push),
+            store.pop.eq(stored.some & advance),
+            stored.less.eq(store.pop),
         ]
+        moves = ~o.valid | o.ready
         if self._registered:
-            m.d.comb += store.r_en.eq(~o.valid | o.ready)
-            with m.If(store.r_en):
-                m.d.sync += [o.payload.eq(store.r_data), o.valid.eq(store.r_rdy)]
+            read = Signal()
+            m.d.comb += advance.eq(~read | moves)
+            with m.If(advance):
+                m.d.sync += read.eq(stored.some)
+            payload = Signal.like(store.o, reset_less=True)
+            with m.If(moves):
+                m.d.sync += [o.valid.eq(read), payload.eq(store.o)]
+            m.d.comb += o.payload.eq(payload)
         else:
-            m.d.comb += [
-                o.payload.eq(store.r_data),
-                o.valid.eq(store.r_rdy),
-                store.r_en.eq(o.ready),
-            ]
-        free = Signal(range(self._depth + 1), init=self._depth)
-        freed = o.valid & o.ready
-        with m.If(self.take & ~freed):
-            m.d.sync += free.eq(free - 1)
-        with m.Elif(~self.take & freed):
-            m.d.sync += free.eq(free + 1)
-        m.d.comb += self.room.eq(free != 0)
+            m.d.comb += [advance.eq(moves), o.payload.eq(store.o)]
+            with m.If(moves):
+                m.d.sync += o.valid.eq(stored.some)
+        return m
+
+
+class ClaimFifo(wiring.Component):
+    """A FIFO whose entries are claimed first, and come a fixed time later.
+
+    So several operands meet in a pipeline without being delayed in registers.
+
+    Parameters
+    ----------
+    shape: shape of an entry.
+    depth: entries that can be reserved or stored at once.
+    latency: cycles from ``claim`` to the entry; at least 1.
+
+    Members
+    -------
+    room, take, push, i: as in :class:`CreditFifo`.
+    some: ``Out(1)``; there is an entry that is not claimed: from a register, one cycle after
+        its ``push``.
+    claim: ``In(1)``; claim the next entry; only while ``some``.
+    o: ``Out``; the claimed entry, ``latency`` cycles later, for one cycle.
+    """
+
+    def __init__(self, shape: ShapeLike, *, depth: int, latency: int) -> None:
+        if latency < 1:
+            raise ValueError(f"latency must be at least 1, not {latency!r}")
+        self._shape = shape
+        self._depth = depth
+        self._latency = latency
+        super().__init__(
+            {
+                "room": Out(1),
+                "take": In(1),
+                "push": In(1),
+                "i": In(shape),
+                "some": Out(1),
+                "claim": In(1),
+                "o": Out(shape),
+            }
+        )
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        m.submodules.free = free = Tally(self._depth, init=self._depth)
+        m.submodules.unclaimed = unclaimed = Tally(self._depth)
+        m.submodules.store = store = _Store(self._shape, depth=self._depth)
+        pop = delay(m, self.claim, self._latency - 1, name="claimed")
+        m.d.comb += [
+            self.room.eq(free.some),
+            free.less.eq(self.take),
+            free.more.eq(pop),
+            self.some.eq(unclaimed.some),
+            unclaimed.more.eq(self.push),
+            unclaimed.less.eq(self.claim),
+            store.push.eq(self.push),
+            store.i.eq(self.i),
+            store.pop.eq(pop),
+            self.o.eq(store.o),
+        ]
         return m
 
 

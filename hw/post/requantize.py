@@ -6,9 +6,10 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from intformer.hw.parts.arithmetic import RoundShift, SplitProduct
+from intformer.hw.parts.product import Product
+from intformer.hw.parts.rounding import RoundingShift
 from intformer.hw.parts.streams import delay
-from intformer.reference import ACC_BITS, MULT_BITS, SHIFT_MAX
+from intformer.reference import ACC_BITS, MULT_BITS, SHIFT_MAX, SHIFT_MIN
 
 __all__ = ["Requantize"]
 
@@ -23,6 +24,8 @@ class Requantize(wiring.Component):
     ----------
     x_bits: width of ``x`` and ``bias``; at most 32.
     o_bits: width of the result.
+    with_bias: whether there is a ``bias``; without, the result comes a cycle earlier.
+    multipliers, target: see :class:`intformer.hw.parts.product.Product`.
 
     Members
     -------
@@ -31,44 +34,59 @@ class Requantize(wiring.Component):
     o: ``Out(signed(o_bits))``; :attr:`latency` cycles later.
     """
 
-    def __init__(self, *, x_bits: int = ACC_BITS, o_bits: int) -> None:
-        self._x_bits = x_bits
-        self._product = SplitProduct(a_bits=x_bits, b_bits=MULT_BITS)
-        self._round = RoundShift(
-            bits=x_bits + MULT_BITS, amount_max=SHIFT_MAX - 1, o_bits=o_bits, saturate=True
+    def __init__(
+        self,
+        *,
+        x_bits: int = ACC_BITS,
+        o_bits: int,
+        with_bias: bool = True,
+        multipliers: str = "dsp",
+        target: str | None = None,
+    ) -> None:
+        self._with_bias = with_bias
+        self._product = Product(
+            a_bits=x_bits, b_bits=MULT_BITS, multipliers=multipliers, target=target
         )
-        super().__init__(
-            {
-                "x": In(signed(x_bits)),
-                "bias": In(signed(x_bits)),
-                "mult": In(signed(MULT_BITS)),
-                "shift": In(8),
-                "o": Out(signed(o_bits)),
-            }
+        # The largest product, of the two least numbers, needs a bit less than the product's.
+        needed = x_bits + MULT_BITS - SHIFT_MIN
+        self._round = RoundingShift(
+            bits=x_bits + MULT_BITS,
+            amount_max=SHIFT_MAX - 1,
+            o_bits=o_bits,
+            saturate=o_bits < needed,
         )
+        members = {
+            "x": In(signed(x_bits)),
+            "mult": In(signed(MULT_BITS)),
+            "shift": In(8),
+            "o": Out(signed(o_bits)),
+        }
+        if with_bias:
+            members["bias"] = In(signed(x_bits))
+        super().__init__(members)
 
     @property
     def latency(self) -> int:
         """Cycles from operands to result: sum, product, shift."""
-        return 1 + self._product.latency + self._round.latency
+        return self._with_bias + self._product.latency + self._round.latency
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.product = product = self._product
         m.submodules.round = rounder = self._round
-        amount = Signal.like(rounder.amount)
-        total = Signal(signed(self._x_bits))
-        mult = Signal(signed(MULT_BITS))
-        m.d.sync += [
-            total.eq(self.x + self.bias),
-            mult.eq(self.mult),
-            amount.eq(self.shift - 1),
-        ]
+        amount = Signal.like(rounder.amount, reset_less=True)
+        m.d.sync += amount.eq(self.shift - 1)
+        if self._with_bias:
+            total = Signal.like(self.x, reset_less=True)
+            m.d.sync += total.eq(self.x + self.bias)
+            m.d.comb += product.a.eq(total)
+        else:
+            m.d.comb += product.a.eq(self.x)
+        cycles = self._with_bias + product.latency - 1
         m.d.comb += [
-            product.a.eq(total),
-            product.b.eq(mult),
+            product.b.eq(delay(m, self.mult, self._with_bias, name="mult", reset_less=True)),
             rounder.x.eq(product.o),
-            rounder.amount.eq(delay(m, amount, product.latency, name="amount")),
+            rounder.amount.eq(delay(m, amount, cycles, name="amount", reset_less=True)),
             self.o.eq(rounder.o),
         ]
         return m

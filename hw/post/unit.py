@@ -14,7 +14,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
-from intformer.hw.parts.streams import CreditFifo, delay
+from intformer.hw.parts.access import RESPONSES, GroupReader, GroupWriter
+from intformer.hw.parts.streams import ClaimFifo, CreditFifo, delay
+from intformer.hw.parts.walk import GroupCounter
 from intformer.hw.ports import (
     READ_LATENCY,
     NarrowReadPort,
@@ -23,15 +25,12 @@ from intformer.hw.ports import (
     WritePort,
     operation_layout,
 )
-from intformer.hw.post.access import AccumulatorReader, GroupCounter, GroupReader, GroupWriter
-from intformer.hw.post.requantize import Requantize
+from intformer.hw.post.lane import PostLane, constants_layout
 from intformer.isa import Op
 
 __all__ = ["PostUnit"]
 
-_SUM_BITS = 31
-"""Terms are saturated to this width: the other terms are too small to bring them back in range."""
-_RESULTS = 24
+_RESULTS = 32
 """Places for results: more than the pipeline holds."""
 
 
@@ -39,6 +38,11 @@ class PostUnit(wiring.Component):
     """Runs POST_ACC and POST_MEM; see :func:`intformer.reference.post`.
 
     One lane group per cycle while ports are granted; one instruction at a time.
+
+    Parameters
+    ----------
+    config: the core.
+    target: family whose multiplier blocks to use; see :class:`intformer.hw.parts.mul18.Mul18`.
 
     Members
     -------
@@ -51,9 +55,10 @@ class PostUnit(wiring.Component):
     act_write, wide_write: ``Out(WritePort)``.
     """
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, *, target: str | None = None) -> None:
         self._config = config
         lanes = config.lanes
+        self._lanes = [PostLane(config, target=target) for _ in range(lanes)]
         address = data.StructLayout({"index": 8, "table": 2})
         super().__init__(
             {
@@ -73,49 +78,67 @@ class PostUnit(wiring.Component):
         )
 
     @staticmethod
-    def instruction_cycles(op: Op, *, groups: int) -> int:
+    def instruction_cycles(op: Op, *, groups: int, residual: bool) -> int:
         """Cycles from the acceptance of a command to ``done`` while every port is granted.
 
-        ``groups``: rows times lane groups per row.
+        ``groups``: rows times lane groups per row. ``residual``: ``res_en``. What lies in a
+        scratchpad has to be read first.
         """
-        return groups + (24 if op == Op.POST_ACC else 23)
+        reading = READ_LATENCY + 1 if op == Op.POST_MEM or residual else 0
+        return groups + reading + 2 * READ_LATENCY + 20
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         config = self._config
         fields = Signal(operation_layout(Op.POST_MEM))
         from_acc, start = Signal(), Signal()
-        m.submodules.acc = acc = AccumulatorReader(config)
         m.submodules.source = source = GroupReader(config)
         m.submodules.residual = residual = GroupReader(config)
         m.submodules.writer = writer = GroupWriter(config)
         m.submodules.joined = joined = GroupCounter()
-        for part in (acc, source, residual, writer, joined):
-            name = "load" if part is joined else "start"
-            chosen = {acc: from_acc, source: ~from_acc, residual: fields.res_en}.get(part, 1)
+        more_rows, more_groups = Signal(12), Signal(10)
+        with m.If(self.unit.cmd.valid & self.unit.cmd.ready):
+            body = data.View(fields.shape(), self.unit.cmd.payload.body[: len(fields.as_value())])
+            m.d.sync += [more_rows.eq(body.rows - 1), more_groups.eq(body.groups - 1)]
+        for part in (source, residual, writer, joined):
+            chosen = {source: ~from_acc, residual: fields.res_en}.get(part, 1)
             m.d.comb += [
-                getattr(part, name).eq(start & chosen),
-                part.rows.eq(fields.rows),
-                part.groups.eq(fields.groups),
+                part.load.eq(start & chosen),
+                part.more_rows.eq(more_rows),
+                part.more_groups.eq(more_groups),
             ]
         self._control(m, fields, from_acc, start, (source, residual, writer))
-        self._places(m, fields, acc, source, residual, writer)
+        self._places(m, fields, source, residual, writer)
 
         m.submodules.results = results = CreditFifo(16 * config.lanes, depth=_RESULTS)
         connect(m, results.o, writer.i)
-        ready = Mux(from_acc, acc.o.valid, source.o.valid) & (residual.o.valid | ~fields.res_en)
+        lane = self._lanes[0]
+        group = 16 * config.lanes
+        stored = ClaimFifo(group, depth=RESPONSES, latency=READ_LATENCY)
+        added = ClaimFifo(group, depth=RESPONSES, latency=READ_LATENCY + 1 + lane.residual_latency)
+        m.submodules.stored, m.submodules.added = stored, added
         fire = Signal()
+        for reader, fifo, wanted in ((source, stored, ~from_acc), (residual, added, fields.res_en)):
+            m.d.comb += [
+                reader.room.eq(fifo.room),
+                fifo.take.eq(reader.taken),
+                fifo.push.eq(reader.arrives),
+                fifo.i.eq(reader.data),
+                fifo.claim.eq(fire & wanted),
+            ]
         m.d.comb += [
-            # The readers deliver exactly the instruction's groups: nothing to count here.
-            fire.eq(results.room & ready),
+            fire.eq(
+                joined.active
+                & results.room
+                & (stored.some | from_acc)
+                & (added.some | ~fields.res_en)
+            ),
             results.take.eq(fire),
             joined.step.eq(fire),
-            acc.o.ready.eq(fire & from_acc),
-            source.o.ready.eq(fire & ~from_acc),
-            residual.o.ready.eq(fire & fields.res_en),
+            results.push.eq(delay(m, fire, READ_LATENCY + 1 + lane.latency, name="fired")),
         ]
-        m.d.sync += self.param.addr.eq(fields.param + Mux(fields.param_step, joined.index, 0))
-        self._lanes(m, fields, from_acc, fire, acc, source, residual, results)
+        x = self._operands(m, fields, from_acc, start, fire, joined, stored)
+        self._arithmetic(m, fields, x, added, results)
         return m
 
     def _control(self, m: Module, fields, from_acc, start, parts) -> None:
@@ -141,7 +164,7 @@ class PostUnit(wiring.Component):
                     m.d.comb += self.unit.done.eq(1)
                     m.next = "IDLE"
 
-    def _places(self, m: Module, fields, acc, source, residual, writer) -> None:
+    def _places(self, m: Module, fields, source, residual, writer) -> None:
         """Tell the readers and the writer where their rows lie, and connect their ports."""
         for part, prefix in ((source, "src"), (residual, "res"), (writer, "dst")):
             m.d.comb += [
@@ -150,12 +173,8 @@ class PostUnit(wiring.Component):
                 part.place.sub.eq(fields[f"{prefix}_sub"]),
                 part.place.stride.eq(fields[f"{prefix}_stride"]),
             ]
-        m.d.comb += [
-            acc.first.eq(fields.src),
-            self.acc_addr.eq(acc.acc_addr),
-            acc.acc_data.eq(self.acc_data),
-            writer.tail.eq(fields.tail),
-        ]
+        tail = Cat(fields.tail > k for k in range(self._config.lanes))
+        m.d.sync += writer.tail.eq(tail)
         connect(m, source.act, flipped(self.act_src))
         connect(m, source.wide, flipped(self.wide_src))
         connect(m, residual.act, flipped(self.act_res))
@@ -163,52 +182,50 @@ class PostUnit(wiring.Component):
         connect(m, writer.act, flipped(self.act_write))
         connect(m, writer.wide, flipped(self.wide_write))
 
-    def _lanes(self, m: Module, fields, from_acc, fire, acc, source, residual, results) -> None:
-        """The arithmetic, lane by lane; a result is pushed a fixed time after ``fire``."""
+    def _operands(self, m: Module, fields, from_acc, start, fire, joined, stored) -> list[Signal]:
+        """Ask for parameters and accumulators; the values of the lanes, from registers."""
         lanes = self._config.lanes
-        with_residual = Signal()
-        m.d.comb += with_residual.eq(fields.res_en)
-        outputs = []
+        group = Signal(range(max(self._config.cols // lanes, 2)))
+        with m.If(start | (fire & joined.last)):
+            m.d.sync += group.eq(0)
+            m.d.sync += self.param.addr.eq(fields.param)
+        with m.Elif(fire):
+            m.d.sync += group.eq(group + 1)
+            m.d.sync += self.param.addr.eq(self.param.addr + fields.param_step)
+        with m.If(start):
+            m.d.sync += self.acc_addr.eq(fields.src)
+        with m.Elif(fire & joined.last):
+            m.d.sync += self.acc_addr.eq(self.acc_addr + 1)
+        groups = data.View(data.ArrayLayout(32 * lanes, self._config.cols // lanes), self.acc_data)
+        chosen = groups[delay(m, group, READ_LATENCY, name="group")]
+        x = [Signal(signed(32), name=f"x_{k}", reset_less=True) for k in range(lanes)]
         for k in range(lanes):
-            stored = source.o.payload.word_select(k, 16).as_signed()
-            x = Signal(signed(32), name=f"x_{k}")
-            r = Signal(signed(16), name=f"r_{k}")
-            m.d.sync += [
-                x.eq(Mux(from_acc, acc.o.payload.word_select(k, 32).as_signed(), stored)),
-                r.eq(residual.o.payload.word_select(k, 16)),
-            ]
-            output, cycles = self._lane(m, k, fields, with_residual, x, r)
-            outputs.append(output)
-        m.d.comb += [
-            results.i.eq(Cat(outputs)),
-            results.push.eq(delay(m, fire, 1 + cycles, name="fired")),
-        ]
+            code = stored.o.word_select(k, 16).as_signed()
+            accumulator = chosen.word_select(k, 32).as_signed()
+            m.d.sync += x[k].eq(Mux(from_acc, accumulator, code))
+        return x
 
-    def _lane(self, m: Module, k: int, fields, with_residual, x, r):
-        """The result of lane ``k`` and its latency from ``x`` and ``r`` on."""
-        main, side = Requantize(o_bits=_SUM_BITS), Requantize(x_bits=16, o_bits=_SUM_BITS)
-        m.submodules[f"requantize_{k}"], m.submodules[f"rescale_{k}"] = main, side
-        param = self.param.data.word_select(k, 64)
-        m.d.comb += [
-            main.x.eq(delay(m, x, READ_LATENCY, name=f"x_{k}")),
-            main.bias.eq(param[:32]),
-            main.mult.eq(param[32:48]),
-            main.shift.eq(param[48:56]),
-            side.x.eq(delay(m, r, READ_LATENCY, name=f"r_{k}")),
-            side.mult.eq(fields.res_mult),
-            side.shift.eq(fields.res_shift),
-        ]
-        total = Signal(signed(_SUM_BITS + 2), name=f"total_{k}")
-        clipped = Signal(signed(16), name=f"clipped_{k}")
+    def _arithmetic(self, m: Module, fields, x: list[Signal], added, results) -> None:
+        """Connect the lanes."""
+        constants = Signal(constants_layout())
+        mult = Signal(signed(16), reset_less=True)
+        param = Signal.like(self.param.data, reset_less=True)
         m.d.sync += [
-            total.eq(main.o + Mux(with_residual, side.o, 0) + fields.zero_point),
-            clipped.eq(Mux(total < fields.lo, fields.lo, Mux(total > fields.hi, fields.hi, total))),
+            param.eq(self.param.data),
+            mult.eq(Mux(fields.res_en, fields.res_mult, 0)),
         ]
-        m.d.comb += [
-            self.table_addr[k].index.eq(clipped[:8]),
-            self.table_addr[k].table.eq(fields.table),
-        ]
-        passed = delay(m, clipped, READ_LATENCY, name=f"clipped_{k}")
-        output = Signal(16, name=f"output_{k}")
-        m.d.sync += output.eq(Mux(fields.table_en, self.table_data[k], passed))
-        return output, 2 * READ_LATENCY + main.latency + 3
+        m.d.comb += [constants.mult.eq(mult), constants.shift.eq(fields.res_shift)]
+        for name in ("zero_point", "lo", "hi", "table_en"):
+            m.d.comb += constants[name].eq(fields[name])
+        for k, lane in enumerate(self._lanes):
+            m.submodules[f"lane_{k}"] = lane
+            m.d.comb += [
+                lane.constants.eq(constants),
+                lane.x.eq(x[k]),
+                lane.param.eq(param.word_select(k, 64)),
+                lane.r.eq(added.o.word_select(k, 16)),
+                self.table_addr[k].index.eq(lane.index),
+                self.table_addr[k].table.eq(fields.table),
+                lane.entry.eq(self.table_data[k]),
+            ]
+        m.d.comb += results.i.eq(Cat(lane.o for lane in self._lanes))

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
+from intformer.hw.row.serial import SerialControl
 
 __all__ = ["Reciprocal"]
 
 
 class Reciprocal(wiring.Component):
-    """``2**(width + bits - 1) // x`` for a normalized ``x``, by restoring division.
+    """``2**(width + bits - 1) // (x + 1)`` for a normalized ``x``, by restoring division.
 
     Parameters
     ----------
-    width: bits of the divisor ``x``; ``2**(width - 1) <= x < 2**width``.
-    bits: bits after the quotient's leading one: the quotient lies in
-        ``2**(bits - 1) .. 2**bits`` (both included).
+    width: bits of ``x``; ``2**(width - 1) <= x < 2**width``.
+    bits: bits of the quotient, ``2**(bits - 1) <= q < 2**bits``.
     tag: shape of a value that passes through with each division.
 
     Members
     -------
     i: ``In(stream)`` of ``{x: width, tag}``. A divisor outside its range gives an undefined
         quotient.
-    o: ``Out(stream)`` of ``{q: bits + 1, tag}``.
+    o: ``Out(stream)`` of ``{q: bits, tag}``.
     """
 
     def __init__(self, width: int, *, bits: int, tag: ShapeLike) -> None:
@@ -36,14 +37,14 @@ class Reciprocal(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(data.StructLayout({"x": width, "tag": tag}))),
-                "o": Out(stream.Signature(data.StructLayout({"q": bits + 1, "tag": tag}))),
+                "o": Out(stream.Signature(data.StructLayout({"q": bits, "tag": tag}))),
             }
         )
 
     @staticmethod
     def latency_of(*, bits: int) -> int:
         """:attr:`latency` of a unit with these parameters."""
-        return bits + 2
+        return bits + 1
 
     @property
     def latency(self) -> int:
@@ -57,35 +58,31 @@ class Reciprocal(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        left = Signal(range(self._bits + 2))
-        divisor = Signal(self._width)
-        rest = Signal(self._width + 1)
-        tag = Signal.like(self.i.payload.tag)
-        quotient = Signal.like(self.o.payload.q)
+        m.submodules.control = control = SerialControl(self._bits)
+        divisor = Signal(self._width, reset_less=True)
+        rest = Signal(self._width + 1, reset_less=True)
+        tag = Signal.like(self.i.payload.tag, reset_less=True)
+        quotient = Signal(self._bits, reset_less=True)
+        difference = Signal(self._width + 2)
+        fits = ~difference[-1]
         m.d.comb += [
-            self.i.ready.eq((left == 0) & ~self.o.valid),
+            control.i_valid.eq(self.i.valid),
+            self.i.ready.eq(control.idle),
+            self.o.valid.eq(control.o_valid),
+            control.o_ready.eq(self.o.ready),
             self.o.payload.q.eq(quotient),
             self.o.payload.tag.eq(tag),
+            difference.eq(rest + Cat(~divisor, Const(3, 2))),  # -(x + 1) is ~x
         ]
-        with m.If(self.i.valid & self.i.ready):
+        with m.If(control.idle):
             m.d.sync += [
                 divisor.eq(self.i.payload.x),
-                rest.eq(1 << (self._width - 1)),
+                rest.eq(1 << self._width),
                 tag.eq(self.i.payload.tag),
-                left.eq(self._bits + 1),
             ]
-        difference = Signal(self._width + 2)
-        m.d.comb += difference.eq(rest - divisor)
-        fits = ~difference[-1]
-        with m.If(left != 0):
+        with m.Elif(~control.o_valid):
             m.d.sync += [
-                left.eq(left - 1),
                 quotient.eq((quotient << 1) | fits),
-                rest.eq(rest << 1),
-                self.o.valid.eq(left == 1),
+                rest.eq(Mux(fits, difference, rest) << 1),
             ]
-            with m.If(fits):
-                m.d.sync += rest.eq(difference << 1)
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
         return m

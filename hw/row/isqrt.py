@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
+from intformer.hw.row.serial import SerialControl
 
 __all__ = ["SquareRoot"]
 
@@ -52,38 +54,34 @@ class SquareRoot(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         digits = self._width // 2
-        left = Signal(range(digits + 1))
-        x = Signal(self._width)
-        root = Signal(digits)
-        rest = Signal(digits + 1)  # x so far - root**2, at most 2*root
-        tag = Signal.like(self.i.payload.tag)
+        m.submodules.control = control = SerialControl(digits)
+        x = Signal(self._width, reset_less=True)
+        root = Signal(digits, reset_less=True)
+        rest = Signal(digits + 1, reset_less=True)  # x so far - root**2, at most 2*root
+        tag = Signal.like(self.i.payload.tag, reset_less=True)
+        brought_down = Cat(x[-2:], rest)
+        difference = Signal(digits + 4)
+        fits = ~difference[-1]
         m.d.comb += [
-            self.i.ready.eq((left == 0) & ~self.o.valid),
+            control.i_valid.eq(self.i.valid),
+            self.i.ready.eq(control.idle),
+            self.o.valid.eq(control.o_valid),
+            control.o_ready.eq(self.o.ready),
             self.o.payload.root.eq(root),
             self.o.payload.tag.eq(tag),
+            difference.eq(brought_down - Cat(Const(1, 2), root)),
         ]
-        with m.If(self.i.valid & self.i.ready):
+        with m.If(control.idle):
             m.d.sync += [
                 x.eq(self.i.payload.x),
                 root.eq(0),
                 rest.eq(0),
                 tag.eq(self.i.payload.tag),
-                left.eq(digits),
             ]
-        brought_down = Cat(x[-2:], rest)
-        difference = Signal(digits + 4)
-        m.d.comb += difference.eq(brought_down - Cat(Const(1, 2), root))
-        fits = ~difference[-1]
-        with m.If(left != 0):
+        with m.Elif(~control.o_valid):
             m.d.sync += [
-                left.eq(left - 1),
                 x.eq(x << 2),
                 root.eq((root << 1) | fits),
-                rest.eq(brought_down),
-                self.o.valid.eq(left == 1),
+                rest.eq(Mux(fits, difference, brought_down)),
             ]
-            with m.If(fits):
-                m.d.sync += rest.eq(difference)
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
         return m

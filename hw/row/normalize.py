@@ -6,20 +6,22 @@ from amaranth.hdl import Module, ShapeLike, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from intformer.hw.row.serial import SerialControl
+
 __all__ = ["Normalizer"]
 
 
 class Normalizer(wiring.Component):
     """Shift ``x`` left by steps of ``step`` bits until one of its top ``step`` bits is 1.
 
-    One halving step of a binary search per cycle. For ``x = 0`` every shift is made:
-    :attr:`count_max`.
+    One halving step of a binary search in two cycles: look at the top bits, then shift. For
+    ``x = 0`` every shift is made: :attr:`count_max`.
 
     Parameters
     ----------
     width: bits of ``x``, a multiple of ``step``.
     step: bits per shift.
-    tag: shape of a value that passes through with each number; ``None`` for none.
+    tag: shape of a value that passes through with each number.
 
     Members
     -------
@@ -27,17 +29,16 @@ class Normalizer(wiring.Component):
     o: ``Out(stream)`` of ``{x: width, count, tag}``: ``i.x << (step * count)``.
     """
 
-    def __init__(self, width: int, *, step: int = 1, tag: ShapeLike | None = None) -> None:
+    def __init__(self, width: int, *, step: int = 1, tag: ShapeLike) -> None:
         if step < 1 or width < 2 * step or width % step:
             raise ValueError(f"width must be a multiple of step ({step!r}), not {width!r}")
         self._width = width
         self._step = step
         self._shifts = shifts = _shifts(width, step)
-        tags = {} if tag is None else {"tag": tag}
-        self.o_layout = data.StructLayout({"x": width, "count": unsigned(len(shifts)), **tags})
+        self.o_layout = data.StructLayout({"x": width, "count": unsigned(len(shifts)), "tag": tag})
         super().__init__(
             {
-                "i": In(stream.Signature(data.StructLayout({"x": width, **tags}))),
+                "i": In(stream.Signature(data.StructLayout({"x": width, "tag": tag}))),
                 "o": Out(stream.Signature(self.o_layout)),
             }
         )
@@ -50,7 +51,7 @@ class Normalizer(wiring.Component):
     @staticmethod
     def latency_of(width: int, *, step: int = 1) -> int:
         """:attr:`latency` of a unit with these parameters."""
-        return len(_shifts(width, step)) + 1
+        return 2 * len(_shifts(width, step)) + 1
 
     @property
     def latency(self) -> int:
@@ -64,26 +65,30 @@ class Normalizer(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        left = Signal(range(len(self._shifts) + 1))
-        o = Signal(self.o_layout)
-        m.d.comb += [self.i.ready.eq((left == 0) & ~self.o.valid), self.o.payload.eq(o)]
-        with m.If(self.i.valid & self.i.ready):
+        m.submodules.control = control = SerialControl(2 * len(self._shifts))
+        o = Signal(self.o_layout, reset_less=True)
+        m.d.comb += [
+            control.i_valid.eq(self.i.valid),
+            self.i.ready.eq(control.idle),
+            self.o.valid.eq(control.o_valid),
+            control.o_ready.eq(self.o.ready),
+            self.o.payload.eq(o),
+        ]
+        with m.If(control.idle):
             m.d.sync += [
                 o.x.eq(self.i.payload.x),
                 o.count.eq(0),
-                left.eq(len(self._shifts)),
+                o.tag.eq(self.i.payload.tag),
             ]
-            if "tag" in dict(self.o_layout):
-                m.d.sync += o.tag.eq(self.i.payload.tag)
-        with m.If(left != 0):
-            m.d.sync += [left.eq(left - 1), self.o.valid.eq(left == 1)]
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.Switch(left):
-            for index, shift in enumerate(self._shifts):
-                bits = shift * self._step
-                with m.Case(len(self._shifts) - index), m.If(o.x[-bits:] == 0):
-                    m.d.sync += [o.x.eq(o.x << bits), o.count.eq(o.count | shift)]
+        # The shift that is next, if its top bits are 0: from registers, as it selects every bit.
+        chosen = Signal(len(self._shifts))
+        turn = ~control.idle & ~control.o_valid
+        for index, shift in enumerate(self._shifts):
+            bits = shift * self._step
+            look = turn & (control.left == 2 * (len(self._shifts) - index))
+            m.d.sync += chosen[index].eq(look & (o.x[-bits:] == 0))
+            with m.If(chosen[index]):
+                m.d.sync += [o.x.eq(o.x << bits), o.count.eq(o.count | shift)]
         return m
 
 

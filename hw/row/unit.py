@@ -5,37 +5,43 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
+from intformer.hw.parts.access import GroupWriter
 from intformer.hw.parts.streams import row_beats
 from intformer.hw.ports import (
     BODY_BITS,
+    READ_LATENCY,
     NarrowReadPort,
     ParamReadPort,
     UnitPort,
     WritePort,
     operation_layout,
 )
-from intformer.hw.row.access import RowReader, RowWriter, row_job_layout
-from intformer.hw.row.layernorm import LayerNorm
-from intformer.hw.row.softmax import Softmax
+from intformer.hw.row.access import RowReader, row_job_layout
+from intformer.hw.row.layernorm import RowLayerNorm
+from intformer.hw.row.softmax import RowSoftmax
 from intformer.isa import Op
+from intformer.reference import EXP_BITS
 
 __all__ = ["RowUnit"]
 
-_OVERHEAD = 7  # cycles from the instruction to the first beat, and from the last to ``done``
+_OVERHEAD = 5 + READ_LATENCY
+"""Cycles from the instruction to the first beat, and from the last to ``done``."""
 
 
 class RowUnit(wiring.Component):
     """Executes SOFTMAX and LAYERNORM; :mod:`intformer.isa` defines them.
 
-    One instruction at a time; its rows overlap in the pipelines of :class:`Softmax` and
-    :class:`LayerNorm`. ``rows`` and ``n`` are at least 1, and ``n`` at most
+    One instruction at a time; its rows overlap in the pipelines of :class:`RowSoftmax` and
+    :class:`RowLayerNorm`. ``rows`` and ``n`` are at least 1, and ``n`` at most
     ``config.row_max``. Source and destination may be the same rows.
 
     Parameters
     ----------
     config: the core.
+    target: family whose multiplier blocks to use; see :class:`intformer.hw.parts.mul18.Mul18`.
 
     Members
     -------
@@ -43,15 +49,18 @@ class RowUnit(wiring.Component):
     act_read, wide_read: ``Out(NarrowReadPort)``; one request per cycle.
     act_write, wide_write: ``Out(WritePort)``; one write per cycle.
     param: ``Out(ParamReadPort)``.
-    exp_addr, exp_data: as in :class:`Softmax`.
+    exp_addr: ``Out``, ``lanes`` addresses ``{index: 8, table: 2}`` of exponential table entries.
+    exp_data: ``In``, ``lanes`` entries, ``READ_LATENCY`` cycles after their addresses.
     """
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, *, target: str | None = None) -> None:
         self._config = config
         lanes = config.lanes
-        self._softmax = Softmax(lanes=lanes, row_max=config.row_max)
-        self._layernorm = LayerNorm(lanes=lanes, row_max=config.row_max)
-        softmax_ports = self._softmax.signature.members
+        self._softmax = RowSoftmax(lanes=lanes, row_max=config.row_max, exp_latency=READ_LATENCY)
+        self._layernorm = RowLayerNorm(
+            lanes=lanes, row_max=config.row_max, multipliers=config.multipliers, target=target
+        )
+        address = data.StructLayout({"index": 8, "table": 2})
         super().__init__(
             {
                 "unit": In(UnitPort()),
@@ -60,8 +69,8 @@ class RowUnit(wiring.Component):
                 "act_write": Out(WritePort(config, bits=8)),
                 "wide_write": Out(WritePort(config, bits=16)),
                 "param": Out(ParamReadPort(config)),
-                "exp_addr": softmax_ports["exp_addr"],
-                "exp_data": softmax_ports["exp_data"],
+                "exp_addr": Out(data.ArrayLayout(address, lanes)),
+                "exp_data": In(data.ArrayLayout(EXP_BITS, lanes)),
             }
         )
 
@@ -74,8 +83,12 @@ class RowUnit(wiring.Component):
         The next instruction can be taken one cycle later. ``masked``: SOFTMAX with ``mask_en``,
         which reads for two cycles per beat.
         """
-        part = Softmax if op == Op.SOFTMAX else LayerNorm
-        timing = part.timing_of(lanes=config.lanes, row_max=config.row_max)
+        if op == Op.SOFTMAX:
+            timing = RowSoftmax.timing_of(lanes=config.lanes, exp_latency=READ_LATENCY)
+        else:
+            timing = RowLayerNorm.timing_of(
+                lanes=config.lanes, row_max=config.row_max, multipliers=config.multipliers
+            )
         beats = row_beats(n, config.lanes)
         mask_beats = beats if masked else 0
         period = max(timing.row_cycles(n), beats + mask_beats)
@@ -84,19 +97,27 @@ class RowUnit(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.reader = reader = RowReader(self._config)
-        m.submodules.writer = writer = RowWriter(self._config)
+        m.submodules.writer = writer = GroupWriter(self._config)
         wiring.connect(m, wiring.flipped(self.act_read), reader.act_read)
         wiring.connect(m, wiring.flipped(self.wide_read), reader.wide_read)
-        wiring.connect(m, wiring.flipped(self.act_write), writer.act_write)
-        wiring.connect(m, wiring.flipped(self.wide_write), writer.wide_write)
+        wiring.connect(m, wiring.flipped(self.act_write), writer.act)
+        wiring.connect(m, wiring.flipped(self.wide_write), writer.wide)
 
         op, body = Signal(4), Signal(BODY_BITS)
+        final, more_rows = Signal(11), Signal(12)
         unit, start = self.unit, Signal()
         with m.FSM():
             with m.State("idle"):
                 m.d.comb += unit.cmd.ready.eq(1)
                 with m.If(unit.cmd.valid):
-                    m.d.sync += [op.eq(unit.cmd.payload.op), body.eq(unit.cmd.payload.body)]
+                    given = unit.cmd.payload
+                    sizes = _fields(Op.SOFTMAX, given.body)  # alike in both
+                    m.d.sync += [
+                        op.eq(given.op),
+                        body.eq(given.body),
+                        final.eq(sizes.n - 1),
+                        more_rows.eq(sizes.rows - 1),
+                    ]
                     m.next = "start"
             with m.State("start"):
                 m.d.comb += [start.eq(1), unit.busy.eq(1)]
@@ -107,14 +128,21 @@ class RowUnit(wiring.Component):
                     m.d.comb += unit.done.eq(1)
                     m.next = "idle"
         m.d.comb += unit.stall.eq(reader.stall | writer.stall)
-        job = _job(m, op, body)
-        for part in (reader, writer):
-            m.d.comb += [part.start.eq(start), part.job.eq(job)]
+        job = _job(m, op, body, final, more_rows, lanes=self._config.lanes)
+        m.d.comb += [
+            reader.load.eq(start),
+            reader.job.eq(job),
+            writer.load.eq(start),
+            writer.more_rows.eq(job.more_rows),
+            writer.more_groups.eq(job.more_groups),
+            writer.place.eq(job.dst),
+            writer.tail.eq(job.tail),
+        ]
         self._streams(m, op, reader, writer)
         self._parameters(m, body)
         return m
 
-    def _streams(self, m: Module, op: Signal, reader: RowReader, writer: RowWriter) -> None:
+    def _streams(self, m: Module, op: Signal, reader: RowReader, writer: GroupWriter) -> None:
         """Lead the beats from the reader through one of the two components to the writer."""
         m.submodules.softmax = softmax = self._softmax
         m.submodules.layernorm = layernorm = self._layernorm
@@ -123,7 +151,7 @@ class RowUnit(wiring.Component):
         m.d.comb += [
             is_softmax.eq(op == Op.SOFTMAX),
             softmax.i.valid.eq(reader.o.valid & is_softmax),
-            softmax.i.payload.x.eq(beat.data[: 8 * lanes]),
+            softmax.i.payload.x.eq(Cat(beat.data.word_select(k, 16)[:8] for k in range(lanes))),
             softmax.i.payload.keep.eq(beat.keep),
             softmax.i.payload.last.eq(beat.last),
             layernorm.i.valid.eq(reader.o.valid & ~is_softmax),
@@ -145,12 +173,15 @@ class RowUnit(wiring.Component):
         softmax, layernorm = self._softmax, self._layernorm
         fields = _fields(Op.LAYERNORM, body)
         m.d.comb += [
-            softmax.table.eq(_fields(Op.SOFTMAX, body).table),
-            self.exp_addr.eq(softmax.exp_addr),
-            softmax.exp_data.eq(self.exp_data),
+            softmax.exp.eq(self.exp_data),
             self.param.addr.eq(fields.param + layernorm.param_index),
             layernorm.param_data.eq(self.param.data),
         ]
+        for k, address in enumerate(self.exp_addr):
+            m.d.comb += [
+                address.index.eq(softmax.index[k]),
+                address.table.eq(_fields(Op.SOFTMAX, body).table),
+            ]
         for name in ("n", "eps", "zero_point", "lo", "hi"):
             m.d.comb += getattr(layernorm, name).eq(fields[name])
 
@@ -160,18 +191,31 @@ def _fields(op: Op, body: Signal) -> data.View:
     return data.View(layout, body[: layout.size])
 
 
-def _job(m: Module, op: Signal, body: Signal) -> data.View:
-    """What reader and writer need of the instruction."""
-    job = Signal(row_job_layout())
+def _job(
+    m: Module, op: Signal, body: Signal, final: Signal, more_rows: Signal, *, lanes: int
+) -> data.View:
+    """What reader and writer need of the instruction; ``final``: a row's last element."""
+    job, is_softmax = Signal(row_job_layout()), op == Op.SOFTMAX
     softmax, layernorm = _fields(Op.SOFTMAX, body), _fields(Op.LAYERNORM, body)
-    with m.If(op == Op.SOFTMAX):
-        for name in ("rows", "n", "src", "src_stride", "dst", "dst_stride"):
-            m.d.comb += job[name].eq(softmax[name])
-        for name in ("mask_en", "mask", "mask_stride"):
-            m.d.comb += job[name].eq(softmax[name])
-        m.d.comb += [job.length.eq(softmax.len0), job.length_step.eq(softmax.len_step)]
-    with m.Else():
-        for name in ("rows", "n", "src", "src_stride", "dst", "dst_stride"):
-            m.d.comb += job[name].eq(layernorm[name])
-        m.d.comb += [job.src_wide.eq(1), job.dst_wide.eq(layernorm.dst_mem)]
+    lane_bits = ceil_log2(lanes)
+    m.d.comb += [
+        job.more_rows.eq(more_rows),
+        job.more_groups.eq(final >> lane_bits),
+        job.tail.eq(Cat(final[:lane_bits] >= k for k in range(lanes))),
+        job.src.mem.eq(~is_softmax),
+        job.dst.mem.eq(~is_softmax & layernorm.dst_mem),
+        job.mask_en.eq(is_softmax & softmax.mask_en),
+        job.mask.word.eq(softmax.mask),
+        job.mask.stride.eq(softmax.mask_stride),
+        job.length.eq(softmax.len0),
+        job.length_step.eq(softmax.len_step),
+    ]
+    for fields, chosen in ((softmax, is_softmax), (layernorm, ~is_softmax)):
+        with m.If(chosen):
+            m.d.comb += [
+                job.src.word.eq(fields.src),
+                job.src.stride.eq(fields.src_stride),
+                job.dst.word.eq(fields.dst),
+                job.dst.stride.eq(fields.dst_stride),
+            ]
     return job

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
+
+from intformer.hw.row.serial import SerialControl
 
 __all__ = ["EPS_BITS", "Variance"]
 
@@ -52,7 +54,7 @@ class Variance(wiring.Component):
     @staticmethod
     def latency_of(*, row_max: int) -> int:
         """:attr:`latency` of a unit with these parameters."""
-        return _digits(row_max) + 3
+        return _digits(row_max) + 5
 
     @property
     def latency(self) -> int:
@@ -67,18 +69,27 @@ class Variance(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         digits = self._digits
-        left = Signal(range(digits + 3))
-        total, squares = Signal.like(self.i.payload.sum), Signal.like(self.i.payload.squares)
-        magnitude = Signal(digits)
-        count_bits, sum_bits = Signal(digits), Signal(digits)
-        plus, minus = Signal(self.d_bits), Signal(self.d_bits)
+        m.submodules.control = control = SerialControl(digits + 4)
+        total = Signal.like(self.i.payload.sum, reset_less=True)
+        squares = Signal.like(self.i.payload.squares, reset_less=True)
+        magnitude = Signal(digits, reset_less=True)
+        count_bits = Signal(digits, reset_less=True)
+        sum_bits = Signal(digits, reset_less=True)
+        plus = Signal(self.d_bits, reset_less=True)
+        minus = Signal(self.d_bits, reset_less=True)
+        arrived = self.i.payload
         m.d.comb += [
-            self.i.ready.eq((left == 0) & ~self.o.valid),
+            control.i_valid.eq(self.i.valid),
+            self.i.ready.eq(control.idle),
+            self.o.valid.eq(control.o_valid),
+            control.o_ready.eq(self.o.ready),
             self.o.payload.d.eq(plus),
             self.o.payload.sum.eq(total),
         ]
-        with m.If(self.i.valid & self.i.ready):
-            arrived = self.i.payload
+        # What is added next: so that no more than one addition lies between two registers.
+        term, minus_term = Signal.like(plus), Signal.like(minus)
+        ending, subtracting = Signal(), Signal()
+        with m.If(control.idle):
             m.d.sync += [
                 total.eq(arrived.sum),
                 squares.eq(arrived.squares),
@@ -87,23 +98,30 @@ class Variance(wiring.Component):
                 count_bits.eq(self.n),
                 plus.eq(0),
                 minus.eq(0),
-                left.eq(digits + 2),
+                term.eq(0),
+                minus_term.eq(0),
+                ending.eq(0),
             ]
-        with m.If(left > 2):
+        with m.Elif(~control.o_valid):
             m.d.sync += [
-                plus.eq((plus << 1) + Mux(count_bits[-1], squares, 0)),
-                minus.eq((minus << 1) + Mux(sum_bits[-1], magnitude, 0)),
-                count_bits.eq(Cat(Const(0, 1), count_bits)),
-                sum_bits.eq(Cat(Const(0, 1), sum_bits)),
+                ending.eq(control.left <= 4),
+                subtracting.eq(control.left == 3),
+                count_bits.eq(count_bits << 1),
+                sum_bits.eq(sum_bits << 1),
+                minus_term.eq(Mux(sum_bits[-1], magnitude, 0)),
             ]
-        with m.Elif(left == 2):
-            m.d.sync += plus.eq(plus - minus)
-        with m.Elif(left == 1):
-            m.d.sync += plus.eq(plus + self.eps)
-        with m.If(left != 0):
-            m.d.sync += [left.eq(left - 1), self.o.valid.eq(left == 1)]
-        with m.Elif(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
+            with m.If(~ending):
+                m.d.sync += [
+                    term.eq(Mux(count_bits[-1], squares, 0)),
+                    plus.eq((plus << 1) + term),
+                    minus.eq((minus << 1) + minus_term),
+                ]
+            with m.Else():
+                # Take the square of the sum away, then add eps.
+                m.d.sync += [
+                    term.eq(Mux(subtracting, self.eps, ~minus)),
+                    plus.eq(plus + term + subtracting),
+                ]
         return m
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from intformer import reference
 from intformer.config import CoreConfig
 from intformer.isa import Instruction, Op
-from intformer.sim.iss.machine import Array, Machine, Write
+from intformer.sim.iss.machine import Array, Machine, SimulationError, Write
 
 __all__ = ["activations", "column_beats", "fetch_columns", "products"]
 
@@ -65,6 +65,11 @@ def activations(machine: Machine, ins: Instruction) -> Array:
 def products(machine: Machine, ins: Instruction, words: Array, columns: Array) -> list[Write]:
     """Accumulator rows of a MATMUL: ``words`` times its tiles' ``columns``, in FIFO order."""
     config = machine.config
+    least = int(columns.min(initial=0))
+    if least < config.weight_min:
+        raise SimulationError(
+            f"weight {least}: an array of kind {config.array} takes {config.weight_min}..127"
+        )
     tiles = columns.reshape(ins["k_tiles"], config.cols, config.rows)[:, ::-1, :]
     weights = tiles.transpose(1, 0, 2).reshape(config.cols, -1)
     start = ins["acc"] * config.cols

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from intformer.config import CoreConfig
+from intformer.hw.matmul.unit import MatmulTiming
 from intformer.isa import Instruction
 from intformer.sim.iss.events import Condition, Process, Scheduler
 from intformer.sim.iss.machine import Array, SimulationError
@@ -70,9 +71,9 @@ class ColumnFifo:
 class ArrayTiming:
     """The array's double buffer: a tile shifts in while the previous one is fed.
 
-    A tile can begin to shift in ``cols`` cycles after the previous tile's first vector (its
-    switch flag must pass every column) and takes ``cols`` cycles, hence the period of
-    ``max(vectors, 2 * cols, hazard)``.
+    A tile can begin to shift in when the previous tile's first vector has brought its switch flag
+    to every column, and takes ``cols`` cycles, hence the period of ``max(vectors,
+    MatmulTiming.tile_period, hazard)``.
     """
 
     def __init__(
@@ -87,6 +88,9 @@ class ArrayTiming:
         self._timing = timing
         self._fifo = fifo
         self._changed = Condition(scheduler)
+        constants = MatmulTiming.of(config)
+        self.latency = constants.latency
+        self._load_delay = constants.tile_period - config.cols
         self._loaded = 0
         self._switched = 0
         self._shadow_free = 0
@@ -120,7 +124,7 @@ class ArrayTiming:
             step.stall += self._scheduler.now - asked
             now = self._scheduler.now
             self._switched += 1
-            self._shadow_free = now + self._config.cols
+            self._shadow_free = now + self._load_delay
             self.reading_until = now + ins["rows"]
             self._next_feed = now + max(ins["rows"], self._timing.matmul_hazard)
             self.rows_fed += ins["rows"]

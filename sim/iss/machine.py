@@ -11,6 +11,7 @@ from intformer.config import CoreConfig
 from intformer.errors import IntformerError
 from intformer.isa import Mem
 from intformer.program import Program, WriteLog
+from intformer.reference import EXP_BITS
 
 __all__ = ["Machine", "SimulationError", "Write"]
 
@@ -48,7 +49,7 @@ class Machine:
             "act": _garbage(rng, config.act_words * config.rows, np.uint8),
             "wide": _garbage(rng, config.wide_words * config.lanes, np.uint16),
             "param": _garbage(rng, config.param_groups * config.lanes * 8, np.uint8),
-            "exp": _garbage(rng, config.exp_tables * 256, np.uint32) >> np.uint32(12),
+            "exp": _garbage(rng, config.exp_tables * 256, np.uint32) >> np.uint32(32 - EXP_BITS),
             "table": _garbage(rng, config.act_tables * 256, np.uint8),
             "acc": _garbage(rng, config.acc_depth * config.cols, np.int32),
             "ext": _garbage(rng, program.memory_bytes, np.uint8),

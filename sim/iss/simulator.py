@@ -3,7 +3,8 @@
 Every unit is a process of a discrete-event simulation and runs the instructions that the
 sequencer decodes from the memory image. As in hardware, only tokens order the units: an
 instruction reads its operands when it starts and its results appear when it completes, so a
-missing token shows up as stale data, or as a deadlock.
+missing token shows up as stale data, or as a deadlock. Programs for serial cores run in
+:mod:`intformer.sim.iss.serial`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from intformer.isa import (
     Instruction,
     Op,
     Unit,
-    decode,
 )
 from intformer.program import Program, RunResult
 from intformer.sim.iss import array as array_unit
@@ -35,6 +35,8 @@ from intformer.sim.iss.events import Condition, Process, Scheduler
 from intformer.sim.iss.fetch import FetchTiming
 from intformer.sim.iss.machine import Array, Machine, SimulationError, Write
 from intformer.sim.iss.memory_port import SEQUENCER, MemoryPort, stream_bursts
+from intformer.sim.iss.serial import SerialRun
+from intformer.sim.iss.steps import decode_step, write_input
 from intformer.sim.iss.timing import StepTiming, TimingParameters, duration
 
 __all__ = ["Iss", "IssResult", "SimulationError"]
@@ -97,7 +99,29 @@ class Iss:
             If the program reaches outside a memory, deadlocks, overflows a token counter or a
             sum, or leaves weight columns behind. The message names the step.
         """
+        if self.program.config.structure == "serial":
+            run = SerialRun(
+                self.program, inputs, timing=self.timing, seed=self.seed, execute=_EXECUTE
+            )
+            return _result(run.machine, self.program, run.cycles, run.counters(), run.timeline)
         return _Run(self, inputs).result()
+
+
+def _result(
+    machine: Machine,
+    program: Program,
+    cycles: int,
+    counters: dict[str, int],
+    timeline: list[StepTiming],
+) -> IssResult:
+    """Outputs and log of a run that has ended."""
+    outputs = {
+        t.name: t.unpack(machine.read("ext", t.address + np.arange(t.size)))
+        for t in program.outputs
+    }
+    return IssResult(
+        outputs=outputs, log=machine.log(), cycles=cycles, counters=counters, timeline=timeline
+    )
 
 
 class _Gate:
@@ -125,7 +149,7 @@ class _Run:
         self.config = self.program.config
         self.machine = Machine(self.program, seed=iss.seed)
         for tensor in self.program.inputs:
-            self._write_input(tensor, inputs)
+            write_input(self.machine, tensor, inputs)
         self.scheduler = Scheduler()
         self.port = MemoryPort(self.scheduler, self.timing)
         self.fifo = ColumnFifo(self.scheduler, capacity=self.timing.fifo_tiles * self.config.cols)
@@ -157,46 +181,9 @@ class _Run:
     def result(self) -> IssResult:
         """Outputs, log, cycles and counters."""
         assert self.cycles is not None
-        outputs = {
-            t.name: t.unpack(self.machine.read("ext", t.address + np.arange(t.size)))
-            for t in self.program.outputs
-        }
-        return IssResult(
-            outputs=outputs,
-            log=self.machine.log(),
-            cycles=self.cycles,
-            counters=self._counters(),
-            timeline=self.timeline,
-        )
-
-    def _write_input(self, tensor: Any, inputs: dict[str, Array]) -> None:
-        if tensor.name not in inputs:
-            raise ValueError(f"input {tensor.name!r} is missing")
-        codes = np.asarray(inputs[tensor.name])
-        if codes.shape != tuple(tensor.shape):
-            raise ValueError(
-                f"input {tensor.name!r} must have shape {tensor.shape}, not {codes.shape}"
-            )
-        data = np.frombuffer(tensor.pack(codes), np.uint8)
-        self.machine.memories["ext"][tensor.address : tensor.address + data.size] = data
+        return _result(self.machine, self.program, self.cycles, self._counters(), self.timeline)
 
     # Sequencer
-
-    def _decode(self, index: int) -> Instruction:
-        start = self.program.entry + INSTRUCTION_BYTES * index
-        data = self.machine.read("ext", start + np.arange(INSTRUCTION_BYTES)).tobytes()
-        try:
-            ins = decode(data)
-        except ValueError as error:
-            raise SimulationError(f"step {index}: {error}") from None
-        steps = self.program.steps
-        if index < len(steps) and data != steps[index].instruction.encode():
-            raise SimulationError(
-                f"step {index}: the image holds {ins}, not {steps[index].instruction}"
-            )
-        if index >= len(steps) and ins.op != Op.END:
-            raise SimulationError(f"step {index}: {ins.op.name} follows the last step")
-        return ins
 
     def _prefetch(self, ready: deque[int], changed: Condition) -> Process:
         """Keep ``fetch_depth`` instructions asked for; ``ready`` counts those that arrived."""
@@ -230,7 +217,7 @@ class _Run:
         while True:
             while not ready:
                 yield changed
-            ins = self._decode(self.dispatched)
+            ins = decode_step(self.machine, self.program, self.dispatched)
             unit = ins.op.unit
             if unit is None:  # END
                 break
@@ -314,7 +301,7 @@ class _Run:
             return writes
 
         writes = self._guard(step, product)
-        latency = self.config.rows + self.config.cols + self.timing.matmul_latency - 1
+        latency = self.array.latency - 1
         self.scheduler.after(latency, lambda: self._complete(gate, ins, step, writes))
 
     def _dma(self, ins: Instruction, step: StepTiming) -> Process:

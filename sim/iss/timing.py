@@ -44,34 +44,34 @@ class TimingParameters:
     fetch_column_latency: from the last beat or the read of a column to its place in the FIFO.
     matmul_start: from a MATMUL's command to its first word, if the unit was idle.
     matmul_hazard: least period of tiles that accumulate into the same rows.
-    matmul_latency: from the last word asked for to ``done``, beyond ``rows + cols``.
     move_latency, load_latency, store_latency: pipelines' depth, command to ``done``.
     gather_latency: per row of a GATHER, beside its beats.
+    grant_latency: from the first request for a scratchpad's port to its grant.
     dma_outstanding: bursts that DMA may have under way.
     """
 
     memory_latency: int = 8
-    port_latency: int = 3
+    port_latency: int = 5
     burst_overhead: int = 0
     memory_outstanding: int = 8
-    start_latency: int = 2
+    start_latency: int = 6
     fetch_depth: int = 4
-    queue_latency: int = 2
-    token_latency: int = 2
+    queue_latency: int = 3
+    token_latency: int = 4
     in_flight: int = 8
-    end_latency: int = 2
+    end_latency: int = 5
     fifo_tiles: int = 2
     fetch_beats: int = 64
     fetch_in_flight: int = 3
-    fetch_latency: int = 2
-    fetch_column_latency: int = 3
+    fetch_latency: int = 5
+    fetch_column_latency: int = 4
     matmul_start: int = 2
     matmul_hazard: int = ACCUMULATE_SPACING
-    matmul_latency: int = 4
-    move_latency: int = 7
-    load_latency: int = 11
-    store_latency: int = 8
+    move_latency: int = 9
+    load_latency: int = 20
+    store_latency: int = 13
     gather_latency: int = 4
+    grant_latency: int = 1
     dma_outstanding: int = 4
 
     @property
@@ -81,19 +81,23 @@ class TimingParameters:
 
 
 def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> int:
-    """Cycles from command to ``done`` of a POST, ROW or MOVE instruction, ports free.
+    """Cycles from command to ``done`` of a POST, ROW or MOVE instruction that has its ports alone.
 
     POST and ROW: ``instruction_cycles`` of :class:`intformer.hw.post.unit.PostUnit` (each group
     counts twice where source and residual both lie in ``act``) and of
     :class:`intformer.hw.row.unit.RowUnit`. MOVE: one element per cycle.
     """
+    grants = 2 * timing.grant_latency  # of the first read and the first write
     if ins.op in (Op.POST_ACC, Op.POST_MEM):
         shared = ins.op == Op.POST_MEM and ins["res_en"]
         reads = 2 if shared and ins["src_mem"] == ins["res_mem"] == Mem.ACT else 1
-        return PostUnit.instruction_cycles(ins.op, groups=ins["rows"] * ins["groups"] * reads)
+        groups = ins["rows"] * ins["groups"] * reads
+        return grants + PostUnit.instruction_cycles(
+            ins.op, groups=groups, residual=bool(ins["res_en"])
+        )
     if ins.op == Op.MOVE:
-        return ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency
-    return RowUnit.instruction_cycles(
+        return grants + ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency
+    return grants + RowUnit.instruction_cycles(
         config, ins.op, rows=ins["rows"], n=ins["n"], masked=bool(ins["mask_en"])
     )
 

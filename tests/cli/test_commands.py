@@ -126,6 +126,9 @@ def test_verilog(folder, out, run):
     assert "module core" in text
     made = out.read_text()
     assert made.startswith("// ") and "\nmodule core(" in made
+    assert "MULT18X18D" not in made
+    run("verilog", "--config", folder / "core.toml", "-o", out, "--target", "ecp5")
+    assert "MULT18X18D" in out.read_text()
     assert left_by(out) == ["made"]
 
 

@@ -66,8 +66,8 @@ def test_weights(bits: int, top: int) -> None:
 
 def test_tables_are_correctly_rounded() -> None:
     table = exp_table(0.37)
-    assert table[0] == (1 << 20) - 1
-    assert table[10] == round(((1 << 20) - 1) * math.exp(-3.7))
+    assert table[0] == (1 << reference.EXP_BITS) - 1
+    assert table[10] == round(((1 << reference.EXP_BITS) - 1) * math.exp(-3.7))
     index, output = Coding("int8", 0.05, -20), Coding("int8", 0.02, -100)
     gelu = activation_table(lambda x: activation("gelu", x), index, output)
     for code in range(-128, 128):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from intformer.config import CoreConfig
 from intformer.hw.ports import READ_LATENCY, WriteItem, operation_layout
 from intformer.isa import Instruction
+from intformer.reference import EXP_BITS
 
 INPUTS = (
     "unit__cmd__valid",
@@ -45,7 +46,7 @@ class Scratchpads:
         bits = np.random.default_rng(rng.getrandbits(32))
         self.act = bits.integers(0, 1 << 8, config.act_words * config.rows)
         self.wide = bits.integers(0, 1 << 16, config.wide_words * config.lanes)
-        self.exp = bits.integers(0, 1 << 20, 256 * config.exp_tables)
+        self.exp = bits.integers(0, 1 << EXP_BITS, 256 * config.exp_tables)
         channels = config.param_groups * config.lanes
         self.param = np.stack(
             [
@@ -91,7 +92,7 @@ class Scratchpads:
 
     def _exponentials(self, addresses: int) -> int:
         indices = [addresses >> 10 * lane & 0x3FF for lane in range(self.config.lanes)]
-        return self._word(self.exp[np.array(indices) % len(self.exp)], 20)
+        return self._word(self.exp[np.array(indices) % len(self.exp)], EXP_BITS)
 
     def _transfer(self, dut: Any, name: str) -> int | None:
         """The request that is transferred in this cycle, if any; requests must hold."""

@@ -11,7 +11,7 @@ from models import ExternalBytes, StreamSink, run, unpack
 from streams import both_simulators
 
 from intformer.config import CoreConfig
-from intformer.hw.memory.arbiter import MemoryArbiter, PriorityArbiter
+from intformer.hw.memory.arbiter import GrantArbiter, MemoryArbiter
 from intformer.hw.ports import BURST_MAX
 from intformer.sim.runner import bench_options, run_bench
 
@@ -280,6 +280,6 @@ def test_order_and_rate(simulator: str, testcase: str) -> None:
     )
 
 
-def test_priority_arbiter_refuses_one_client() -> None:
+def test_grant_arbiter_refuses_one_client() -> None:
     with pytest.raises(ValueError, match="at least 2, not 1"):
-        PriorityArbiter(8, clients=1)
+        GrantArbiter(8, clients=1)

@@ -1,6 +1,7 @@
 """The row units' pipelined arithmetic equals Python's, with a result every cycle."""
 
 import random
+from typing import Any
 
 import cocotb
 import pytest
@@ -8,7 +9,9 @@ import streams
 from cocotb.triggers import FallingEdge, ReadOnly
 from streams import both_simulators
 
-from intformer.hw.parts.arithmetic import ReciprocalProduct, RoundShift, SplitProduct
+from intformer.hw.parts.arithmetic import SplitProduct
+from intformer.hw.parts.product import Product
+from intformer.hw.parts.rounding import RoundingShift
 from intformer.sim.runner import bench_options, run_bench
 
 
@@ -29,13 +32,9 @@ def round_shift(x: int, amount: int, *, o_bits: int, saturate: bool) -> int:
 def _case(options: dict, rng: random.Random) -> tuple[dict[str, int], int]:
     """Operands by port, and the result."""
     sizes = options["sizes"]
-    if options["unit"] == "split":
+    if options["unit"] in ("split", "product"):
         a, b = _signed(sizes["a_bits"], rng=rng), _signed(sizes["b_bits"], rng=rng)
         return {"a": a, "b": b}, a * b
-    if options["unit"] == "reciprocal":
-        a = _signed(sizes["a_bits"], rng=rng)
-        r = rng.choice([1 << 17, 1 << 18, rng.randint(1 << 17, 1 << 18)])
-        return {"a": a, "r": r & 0x3FFFF}, a * r
     x, amount = _signed(sizes["bits"], rng=rng), rng.randint(0, sizes["amount_max"])
     if rng.random() < 0.3:
         # Around the point where saturation begins.
@@ -46,8 +45,12 @@ def _case(options: dict, rng: random.Random) -> tuple[dict[str, int], int]:
     return {"x": x, "amount": amount}, expected
 
 
-def _unit(options: dict) -> SplitProduct | ReciprocalProduct | RoundShift:
-    kinds = {"split": SplitProduct, "reciprocal": ReciprocalProduct, "round": RoundShift}
+def _unit(options: dict) -> Any:
+    kinds = {
+        "split": SplitProduct,
+        "product": Product,
+        "round": RoundingShift,
+    }
     return kinds[options["unit"]](**options["sizes"])
 
 
@@ -72,14 +75,23 @@ CASES = {
     "split_narrow": {"unit": "split", "sizes": {"a_bits": 16, "b_bits": 12}},
     "split_wide": {"unit": "split", "sizes": {"a_bits": 27, "b_bits": 18}},
     "split_odd": {"unit": "split", "sizes": {"a_bits": 35, "b_bits": 18}},
-    "reciprocal": {"unit": "reciprocal", "sizes": {"a_bits": 21}},
-    "round": {"unit": "round", "sizes": {"bits": 40, "amount_max": 39, "o_bits": 10}},
-    "round_few": {"unit": "round", "sizes": {"bits": 12, "amount_max": 3, "o_bits": 9}},
-    "saturate": {
-        "unit": "round",
-        "sizes": {"bits": 41, "amount_max": 46, "o_bits": 18, "saturate": True},
+    "product": {"unit": "product", "sizes": {"a_bits": 16, "b_bits": 16}},
+    "product_wide": {"unit": "product", "sizes": {"a_bits": 32, "b_bits": 16}},
+    "product_luts": {
+        "unit": "product",
+        "sizes": {"a_bits": 32, "b_bits": 16, "multipliers": "luts"},
     },
-    "saturate_little": {
+    "round": {"unit": "round", "sizes": {"bits": 32, "amount_max": 46, "o_bits": 30}},
+    "round_few": {"unit": "round", "sizes": {"bits": 12, "amount_max": 3, "o_bits": 9}},
+    "clip": {
+        "unit": "round",
+        "sizes": {"bits": 48, "amount_max": 46, "o_bits": 31, "saturate": True},
+    },
+    "clip_much": {
+        "unit": "round",
+        "sizes": {"bits": 41, "amount_max": 31, "o_bits": 8, "saturate": True},
+    },
+    "clip_little": {
         "unit": "round",
         "sizes": {"bits": 9, "amount_max": 9, "o_bits": 8, "saturate": True},
     },
@@ -100,8 +112,14 @@ def test_arithmetic(simulator: str, case: str) -> None:
     [
         (lambda: SplitProduct(a_bits=36, b_bits=8), "a_bits must be from 1 to 35, not 36"),
         (lambda: SplitProduct(a_bits=8, b_bits=19), "b_bits must be from 1 to 18, not 19"),
-        (lambda: RoundShift(bits=8, amount_max=0, o_bits=4), "amount_max"),
-        (lambda: RoundShift(bits=8, amount_max=4, o_bits=8), "o_bits must be from 1 to 7, not 8"),
+        (lambda: Product(a_bits=36, b_bits=8), "a_bits must be from 2 to 35, not 36"),
+        (lambda: Product(a_bits=8, b_bits=19), "b_bits must be from 2 to 18, not 19"),
+        (lambda: Product(a_bits=8, b_bits=8, multipliers="x"), "must be dsp or luts, not 'x'"),
+        (lambda: RoundingShift(bits=8, amount_max=0, o_bits=4), "amount_max"),
+        (
+            lambda: RoundingShift(bits=8, amount_max=4, o_bits=8),
+            "o_bits must be from 1 to 7, not 8",
+        ),
     ],
 )
 def test_refuses(build, message: str) -> None:

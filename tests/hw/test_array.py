@@ -1,26 +1,25 @@
-"""The systolic array and its processing element against NumPy."""
+"""The systolic array in all formats against NumPy."""
 
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import cocotb
 import numpy as np
 import pytest
 import streams
 from cocotb.triggers import FallingEdge, ReadOnly
-from streams import both_simulators
+from multiplier_models import multiplier_model
 
-from intformer.config import CoreConfig
-from intformer.hw.matmul.array import ProcessingElement, SystolicArray, psum_width
+from intformer.hw import verilog
+from intformer.hw.matmul.array import SystolicArray
 from intformer.sim.runner import bench_options, run_bench
 
-SHAPES = {"4x4": (4, 4, 2), "2x2": (2, 2, 1), "6x12": (6, 12, 2), "16x8": (16, 8, 4)}
 
-
-def config_of(shape: list[int]) -> CoreConfig:
-    rows, cols, lanes = shape
-    return CoreConfig(name="test", rows=rows, cols=cols, lanes=lanes)
+def array_of(options: dict[str, Any]) -> SystolicArray:
+    """The array that ``options`` describe."""
+    return SystolicArray(**{k: v for k, v in options.items() if k != "seed"})
 
 
 def random_matrix(rng: random.Random, shape: tuple[int, ...], low: int, high: int) -> np.ndarray:
@@ -44,23 +43,25 @@ class Schedule:
     """What enters the array in each cycle, and what must leave it.
 
     Tiles follow each other as fast as the array allows, with random gaps: the first shift comes
-    ``cols - 1`` cycles after the switch before, the switch any time after the last shift.
+    with the switch before, the switch ``load_latency`` cycles or more after the last shift.
     """
 
-    def __init__(self, config: CoreConfig, *, tiles: int, rng: random.Random) -> None:
-        rows, cols = config.rows, config.cols
+    def __init__(self, array: SystolicArray, *, tiles: int, rng: random.Random) -> None:
+        rows, cols = array.shape.rows, array.shape.cols
+        self._format = form = array.shape.format
         self.shifts: dict[int, np.ndarray] = {}
         self.vectors: dict[int, np.ndarray] = {}
         self.switches: set[int] = set()
         self.sums: dict[int, np.ndarray] = {}
-        now, switched, weights = 0, 1 - cols, np.zeros((cols, rows), np.int64)
+        now, switched, weights = 0, 0, np.zeros((cols, rows), np.int64)
         for _ in range(tiles):
-            tile = random_matrix(rng, (cols, rows), -128, 127)
-            free = switched + cols - 1
+            tile = random_matrix(rng, (cols, rows), form.weight_min, form.weight_max)
+            free = switched
             for column in tile[::-1]:
                 free += rng.choice([0, 0, rng.randrange(3)])
                 self.shifts[free] = column
                 free += 1
+            free += array.load_latency - 1
             start = max(free, now) + rng.choice([0, rng.randrange(4)])
             for cycle in range(now, start):  # the old tile stays in use until then
                 self._feed(cycle, weights, rows, rng)
@@ -72,8 +73,10 @@ class Schedule:
         self.cycles = now
 
     def _feed(self, cycle: int, weights: np.ndarray, rows: int, rng: random.Random) -> None:
-        low, high = rng.choice([(-128, 127), (0, 255)])
-        vector = random_matrix(rng, (rows,), low, high)
+        top = self._format.activation_max
+        low, high = rng.choice([(-128, 127), (0, top), (-128, top)])
+        low, high = max(low, self._format.activation_min), min(high, top)
+        vector = random_matrix(rng, (rows, self._format.vectors), low, high)
         self.vectors[cycle] = vector
         self.sums[cycle] = weights @ vector
 
@@ -81,86 +84,106 @@ class Schedule:
 @cocotb.test()
 async def tiles(dut):
     options = bench_options()
-    config, latency = config_of(options["shape"]), options["latency"]
+    array = array_of(options)
     rng = random.Random(options["seed"])
     dut._log.info("seed %d", options["seed"])
     await streams.start(dut, inputs={"a": 0, "w": 0, "switch": 0, "shift": 0})
-    schedule = Schedule(config, tiles=40, rng=rng)
+    schedule = Schedule(array, tiles=40, rng=rng)
     first = min(schedule.switches)  # before it the weights are undefined
-    bits = psum_width(config.rows)
-    for cycle in range(schedule.cycles + latency + config.cols):
+    bits, vectors = array.psum_shape.width, array.shape.format.vectors
+    checked = 0
+    for cycle in range(schedule.cycles + array.latency + array.shape.cols):
         vector, column = schedule.vectors.get(cycle), schedule.shifts.get(cycle)
-        dut.a.value = rng.getrandbits(len(dut.a)) if vector is None else pack(vector, 9)
-        dut.w.value = rng.getrandbits(len(dut.w)) if column is None else pack(column, 8)
+        a_bits, w_bits = array.shape.format.activation_bits, array.shape.format.weight_bits
+        dut.a.value = rng.getrandbits(len(dut.a)) if vector is None else pack(vector.flat, a_bits)
+        dut.w.value = rng.getrandbits(len(dut.w)) if column is None else pack(column, w_bits)
         dut.shift.value = int(column is not None)
         dut.switch.value = int(cycle in schedule.switches)
         await ReadOnly()
-        word = int(dut.psum.value) if cycle - latency >= first + config.cols else 0
-        for index, value in enumerate(unpack(word, bits, config.cols)):
-            entered = cycle - latency - index
-            if entered >= first + config.cols and entered in schedule.sums:
-                expected = int(schedule.sums[entered][index])
-                assert value == expected, f"cycle {cycle}, column {index}"
+        word = int(dut.psum.value) if cycle - array.latency >= first + array.shape.cols else 0
+        for index, value in enumerate(unpack(word, bits, array.shape.cols * vectors)):
+            entered = cycle - array.latency - array.delay(index // vectors)
+            if entered >= first + array.shape.cols and entered in schedule.sums:
+                expected = int(schedule.sums[entered].flat[index])
+                assert value == expected, f"cycle {cycle}, sum {index}"
+                checked += 1
         await FallingEdge(dut.clk)
+    assert checked > 20 * array.shape.cols
 
 
-@cocotb.test()
-async def corner_products(dut):
-    """Every pair of corner operands, with the partial sum at both ends of its range."""
-    above = bench_options()["above"]
-    await streams.start(dut, inputs=dict.fromkeys(("a", "w", "switch", "shift", "psum"), 0))
-    for weight in (-128, -127, -1, 0, 1, 127):
-        for activation in (-128, -1, 0, 1, 127, 128, 255):
-            for psum in (-above * 255 * 128, above * 255 * 127):
-                dut.w.value = weight & 0xFF
-                dut.a.value = activation & 0x1FF
-                dut.psum.value = psum & ((1 << psum_width(above)) - 1)
-                # The weight enters the shadow register, then, with `switch`, the multiplier;
-                # activation, product and sum are one register each.
-                for shift, switch in ((1, 0), (0, 1), (0, 0), (0, 0)):
-                    dut.shift.value, dut.switch.value = shift, switch
-                    await FallingEdge(dut.clk)
-                assert dut.psum_out.value.to_signed() == psum + weight * activation
-
-
-@pytest.mark.parametrize("rows", [1, 2, 3, 16, 64])
-def test_psum_width_is_just_enough(rows: int) -> None:
-    low, high = -255 * 128 * rows, 255 * 127 * rows
-    bits = psum_width(rows)
-    assert -(1 << (bits - 1)) <= low
-    assert high < 1 << (bits - 1)
-    assert low < -(1 << (bits - 2))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_tiles(shape: str) -> None:
-    _tiles(shape, simulator="verilator", seed=31)
-
-
-@pytest.mark.parametrize("shape", ["4x4", "6x12"])
-def test_tiles_icarus(shape: str) -> None:
-    _tiles(shape, simulator="icarus", seed=32)
-
-
-def _tiles(shape: str, *, simulator: str, seed: int) -> None:
-    array = SystolicArray(config_of(SHAPES[shape]))
+def _tiles(
+    options: dict[str, Any],
+    *,
+    simulator: str = "verilator",
+    seed: int,
+    design: str | None = None,
+) -> None:
     run_bench(
-        array,
+        design or array_of(options),
         module="test_array",
         simulator=simulator,
         testcase="tiles",
-        options={"shape": SHAPES[shape], "latency": array.latency},
+        options=options,
         seed=seed,
     )
 
 
-@both_simulators
-@pytest.mark.parametrize("above", [1, 7])
-def test_corner_products(above: int, simulator: str) -> None:
-    run_bench(
-        ProcessingElement(above=above),
-        module="test_array",
-        simulator=simulator,
-        testcase="corner_products",
-        options={"above": above},
-    )
+CASES = {
+    "int8": {"rows": 11, "cols": 3, "format": "int8"},
+    "int8_packed": {"rows": 11, "cols": 4, "format": "int8_packed"},
+    "int8_packed, smallest": {"rows": 1, "cols": 2, "format": "int8_packed"},
+    "int8_packed, int8": {"rows": 9, "cols": 2, "format": "int8_packed", "activation_bits": 8},
+    "int8_packed, ice40": {"rows": 9, "cols": 2, "format": "int8_dual"},
+    "w4a8_packed": {"rows": 10, "cols": 4, "format": "w4a8_packed"},
+    "w4a8_packed, int8": {"rows": 11, "cols": 2, "format": "w4a8_packed", "activation_bits": 8},
+    "w4a4_packed": {"rows": 9, "cols": 4, "format": "w4a4_packed"},
+    "int8_luts": {"rows": 9, "cols": 2, "format": "int8_luts"},
+    "int4_luts": {"rows": 5, "cols": 3, "format": "int4_luts"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tiles(case: str) -> None:
+    _tiles(CASES[case], seed=31)
+
+
+@pytest.mark.parametrize("case", ["int8_packed", "w4a8_packed"])
+def test_tiles_icarus(case: str) -> None:
+    _tiles(CASES[case], simulator="icarus", seed=32)
+
+
+@pytest.mark.parametrize(
+    ("target", "form"), [("ecp5", "w4a8_packed"), ("ice40", "int8_packed"), ("gowin", "int8")]
+)
+def test_tiles_on_primitives(target: str, form: str) -> None:
+    """With a family's multiplier blocks the array does the same, in the same cycles."""
+    options = {"rows": 2, "cols": 2, "format": form, "target": target}
+    text = verilog.emit(array_of(options), name="dut") + multiplier_model(target)
+    _tiles(options, design=text, seed=33)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"rows": 0}, "rows must be from 1 to 64, not 0"),
+        ({"cols": 65}, "cols must be from 1 to 64, not 65"),
+        ({"cols": 5}, "cols must be even for format int8_packed, not 5"),
+        ({"format": "int3"}, "format must be one of int8, "),
+        ({"activation_bits": 10}, "activation_bits must be 8 or 9, not 10"),
+        ({"target": "virtex"}, "target must be one of "),
+    ],
+)
+def test_wrong_arguments(changed: dict[str, Any], message: str) -> None:
+    arguments = {"rows": 4, "cols": 4, "format": "int8_packed"} | changed
+    with pytest.raises(ValueError, match=message):
+        SystolicArray(**arguments)
+
+
+@pytest.mark.parametrize("form", ["int8", "int8_packed", "w4a8_packed"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 16, 64])
+def test_psum_is_just_wide_enough(form: str, rows: int) -> None:
+    array = SystolicArray(rows=rows, cols=2, format=form)
+    kind = array.shape.format
+    low = kind.activation_max * kind.weight_min * rows
+    bits = array.psum_shape.width
+    assert -(1 << (bits - 1)) <= low < -(1 << (bits - 2))

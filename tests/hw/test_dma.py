@@ -11,7 +11,7 @@ from streams import both_simulators
 
 from intformer.config import CoreConfig
 from intformer.hw.dma.unit import DmaUnit
-from intformer.hw.ports import BURST_MAX
+from intformer.hw.ports import BURST_MAX, READ_LATENCY
 from intformer.isa import Instruction, Mem, Op
 from intformer.sim.runner import bench_options, run_bench
 
@@ -58,8 +58,7 @@ class State:
 
     def _fill(self, mem: Mem, first: int, data: np.ndarray) -> None:
         entries = data.reshape(-1, self.chip[mem].shape[1]).copy()
-        if mem == Mem.EXP:  # 20 bits are kept
-            entries[:, 2] &= 0xF
+        if mem == Mem.EXP:  # 24 bits are kept
             entries[:, 3] = 0
         self.chip[mem][first : first + len(entries)] = entries
 
@@ -171,8 +170,8 @@ def surround(
         ReadPortModel(dut, "wide_read", reader(Mem.WIDE), **options),
         StreamSink(dut, "act_write__req", lane_groups(Mem.ACT, 8), **options),
         StreamSink(dut, "wide_write__req", lane_groups(Mem.WIDE, 16), **options),
-        StreamSink(dut, "param_write", params, **options),
-        StreamSink(dut, "exp_write", tables(Mem.EXP, 20), rng=rng, stall=0),
+        StreamSink(dut, "param_write", params, rng=rng, stall=0),
+        StreamSink(dut, "exp_write", tables(Mem.EXP, 24), rng=rng, stall=0),
         StreamSink(dut, "table_write", tables(Mem.TABLE, 8), rng=rng, stall=0),
     ]
 
@@ -230,18 +229,21 @@ def expected_cycles(core: CoreConfig, ins: Instruction, *, latency: int) -> int:
     groups = ins["row_groups"] if ins.op == Op.GATHER else ins["count"]
     beats = -(-groups * entry // core.bus_bytes)
     if ins.op == Op.LOAD:
-        return 6 + latency + max(beats, groups)
+        pipeline = 14 if ins["mem"] in (Mem.ACT, Mem.WIDE) else 12
+        return pipeline + latency + max(beats, groups)
     if ins.op == Op.STORE:
         end = 0
         for first in range(0, beats, BURST_MAX):  # a burst begins when all its beats are there
             burst = min(beats - first, BURST_MAX)
-            ready = 7 + (first + burst) * max(core.bus_bytes // entry, 1)
+            ready = 10 + (first + burst) * max(core.bus_bytes // entry, 1)
             end = max(end, ready) + burst
-        return end + 1
+        return end + 2
     end = 0
     for row in range(ins["n"]):
-        address = 8 + 4 * row + 3 * (row // core.lanes)
-        end = max(end, address + 4 + latency) + max(beats, groups)
+        address = 10 + 4 * row + (READ_LATENCY + 1) * (row // core.lanes)
+        # What is left of a row's last beat takes its time, too, before the next row.
+        rest = groups if row == ins["n"] - 1 else beats * max(core.bus_bytes // entry, 1)
+        end = max(end, address + 9 + latency) + max(beats, rest)
     return end
 
 

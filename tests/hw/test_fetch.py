@@ -15,7 +15,7 @@ from unit_port import Commands, Sink, WordMemory, run
 
 from intformer.config import CoreConfig
 from intformer.hw.fetch.unit import FetchUnit
-from intformer.hw.ports import BURST_MAX
+from intformer.hw.ports import BURST_MAX, READ_LATENCY
 from intformer.isa import Instruction, Op
 from intformer.sim.runner import bench_options, run_bench
 
@@ -266,10 +266,10 @@ async def one_beat_per_cycle(dut):
     models = await execute(dut, contents, program, rng=rng, latency=latency)
     beats = models.mem.beats
     assert beats[-1] - beats[0] == len(beats) - 1, "a gap between beats"
-    assert models.mem.commands[0] - models.commands.taken[0] == 1
-    # From a beat to its column: two cycles of beat FIFO, one of unpacking, two of column FIFO.
-    assert models.sink.taken[-1] - beats[-1] == 5
-    assert models.commands.completed[-1] - beats[-1] == 3
+    assert models.mem.commands[0] - models.commands.taken[0] == 4
+    # From a beat to its column: three cycles of beat FIFO, one of unpacking, two of column FIFO.
+    assert models.sink.taken[-1] - beats[-1] == 6
+    assert models.commands.completed[-1] - beats[-1] == 4
 
 
 @cocotb.test()
@@ -283,9 +283,9 @@ async def one_word_per_cycle(dut):
     models = await execute(dut, contents, program, rng=rng)
     taken = models.act.taken
     assert taken[-1] - taken[0] == len(taken) - 1, "a gap between reads"
-    assert taken[0] - models.commands.taken[0] == 2
-    assert models.commands.completed[-1] - taken[-1] == 2
-    assert models.sink.taken[-1] - taken[-1] == 4
+    assert taken[0] - models.commands.taken[0] == 4
+    assert models.commands.completed[-1] - taken[-1] == READ_LATENCY + 1
+    assert models.sink.taken[-1] - taken[-1] == READ_LATENCY + 3
 
 
 def bench(shape: str, *, simulator: str, testcase: str, seed: int, count: int = 12) -> None:

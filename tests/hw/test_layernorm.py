@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import streams
 from cocotb.triggers import FallingEdge, ReadOnly
-from streams import both_simulators
 
 from intformer import reference
 from intformer.hw.ports import READ_LATENCY
-from intformer.hw.row.layernorm import LayerNorm
+from intformer.hw.row.layernorm import RowLayerNorm
 from intformer.sim.runner import bench_options, run_bench
 
 ROW_MAX = 40
@@ -158,7 +157,7 @@ async def equals_reference(dut):
 @cocotb.test()
 async def takes_the_stated_cycles(dut):
     lanes, rng = bench_options()["lanes"], random.Random(2)
-    unit = LayerNorm(lanes=lanes, row_max=ROW_MAX)
+    unit = RowLayerNorm(lanes=lanes, row_max=ROW_MAX, multipliers=bench_options()["multipliers"])
     memory = await begin(dut)
     serving = None
     for n in (1, 9, ROW_MAX):
@@ -180,14 +179,20 @@ async def takes_the_stated_cycles(dut):
         assert {b - a for a, b in itertools.pairwise(ends)} == {unit.timing.row_cycles(n)}
 
 
-@both_simulators
-@pytest.mark.parametrize("lanes", [1, 2, 4])
-def test_layernorm(simulator: str, lanes: int) -> None:
+@pytest.mark.parametrize(
+    ("simulator", "lanes", "multipliers"),
+    [("verilator", 1, "dsp"), ("verilator", 4, "luts"), ("icarus", 2, "luts")],
+)
+def test_layernorm(simulator: str, lanes: int, multipliers: str) -> None:
     run_bench(
-        LayerNorm(lanes=lanes, row_max=ROW_MAX),
+        RowLayerNorm(lanes=lanes, row_max=ROW_MAX, multipliers=multipliers),
         module="test_layernorm",
         simulator=simulator,
-        options={"lanes": lanes, "count": 24 if simulator == "verilator" else 6},
+        options={
+            "lanes": lanes,
+            "multipliers": multipliers,
+            "count": 24 if simulator == "verilator" else 6,
+        },
         seed=31,
     )
 
@@ -195,4 +200,9 @@ def test_layernorm(simulator: str, lanes: int) -> None:
 @pytest.mark.parametrize(("lanes", "row_max"), [(0, 8), (2, 1)])
 def test_refuses(lanes: int, row_max: int) -> None:
     with pytest.raises(ValueError, match=f"not {lanes if not lanes else row_max}"):
-        LayerNorm(lanes=lanes, row_max=row_max)
+        RowLayerNorm(lanes=lanes, row_max=row_max)
+
+
+def test_refuses_multipliers() -> None:
+    with pytest.raises(ValueError, match="multipliers must be dsp or luts, not 'lut'"):
+        RowLayerNorm(lanes=1, row_max=8, multipliers="lut")

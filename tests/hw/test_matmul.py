@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import cocotb
 import numpy as np
@@ -23,11 +24,13 @@ from intformer.sim.runner import bench_options, run_bench
 WORDS = 512
 ACC_DEPTH = 64
 SHAPES = {
-    "4x4": (4, 4, 2),
-    "2x2": (2, 2, 1),
-    "12x6": (12, 6, 2),
-    "16x8": (16, 8, 4),
-    "4x12": (4, 12, 4),
+    "4x4": (4, 4, 2, "dsp"),
+    "2x2": (2, 2, 1, "dsp"),
+    "2x2 packed": (2, 2, 1, "dsp_packed"),
+    "12x6": (12, 6, 2, "dsp"),
+    "16x8 packed": (16, 8, 4, "dsp_packed"),
+    "4x12 packed": (4, 12, 4, "dsp_packed"),
+    "12x6 luts": (12, 6, 2, "luts"),
 }
 INPUTS = {
     name: 0
@@ -43,9 +46,11 @@ INPUTS = {
 }
 
 
-def config_of(shape: list[int]) -> CoreConfig:
-    rows, cols, lanes = shape
-    return CoreConfig(name="test", rows=rows, cols=cols, lanes=lanes, acc_depth=ACC_DEPTH)
+def config_of(shape: list[Any]) -> CoreConfig:
+    rows, cols, lanes, array = shape
+    return CoreConfig(
+        name="test", rows=rows, cols=cols, lanes=lanes, acc_depth=ACC_DEPTH, array=array
+    )
 
 
 @dataclass
@@ -110,7 +115,8 @@ def make_program(
             "unsigned": rng.randrange(2) if unsigned is None else unsigned,
         }
         instructions.append(Instruction(Op.MATMUL, fields))
-        tiles.append(random_codes(rng, (k_tiles, config.cols, config.rows)).view(np.int8))
+        weights = random_codes(rng, (k_tiles, config.cols, config.rows)).view(np.int8)
+        tiles.append(np.maximum(weights, config.weight_min))
     return Program(config, words, instructions, tiles)
 
 
@@ -233,7 +239,7 @@ async def smallest_tile_period(dut):
         _, act = await execute(dut, program, rng=rng)
         starts = act.taken[::rows]
         hazard = rows + 3 if rows < 4 else rows
-        period = max(rows, 2 * config.cols, hazard)
+        period = max(rows, options["tile_period"], hazard)
         assert np.diff(starts).tolist() == [period] * 7
 
 
@@ -244,7 +250,12 @@ def bench(shape: str, *, simulator: str, testcase: str, seed: int, count: int = 
         module="test_matmul",
         simulator=simulator,
         testcase=testcase,
-        options={"shape": SHAPES[shape], "count": count, "latency": unit.latency},
+        options={
+            "shape": SHAPES[shape],
+            "count": count,
+            "latency": unit.timing.latency,
+            "tile_period": unit.timing.tile_period,
+        },
         seed=seed,
     )
 
@@ -260,10 +271,10 @@ def test_random_programs_icarus(shape: str) -> None:
 
 
 def test_array_is_busy_every_cycle() -> None:
-    bench("16x8", simulator="verilator", testcase="busy_every_cycle", seed=13)
+    bench("16x8 packed", simulator="verilator", testcase="busy_every_cycle", seed=13)
 
 
 @both_simulators
-@pytest.mark.parametrize("shape", ["2x2", "4x4"])
+@pytest.mark.parametrize("shape", ["2x2 packed", "4x4"])
 def test_smallest_tile_period(shape: str, simulator: str) -> None:
     bench(shape, simulator=simulator, testcase="smallest_tile_period", seed=14)

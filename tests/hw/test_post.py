@@ -26,9 +26,15 @@ LARGE_RESIDUAL = {
 """Fields of an instruction whose residual reaches its largest term."""
 
 
-def _config(rows: int, cols: int, lanes: int) -> CoreConfig:
+def _config(rows: int, cols: int, lanes: int, multipliers: str = "dsp") -> CoreConfig:
     return CoreConfig(
-        name="bench", rows=rows, cols=cols, lanes=lanes, acc_depth=256, param_groups=64
+        name="bench",
+        rows=rows,
+        cols=cols,
+        lanes=lanes,
+        acc_depth=256,
+        param_groups=64,
+        multipliers=multipliers,
     )
 
 
@@ -90,7 +96,9 @@ async def takes_the_stated_cycles(dut):
     cycles, stalled = await _execute(dut, cases, rng=rng, stall=0.0)
     unit = PostUnit(config)
     for found, ins in zip(cycles, cases.instructions, strict=True):
-        stated = unit.instruction_cycles(ins.op, groups=ins["rows"] * ins["groups"])
+        stated = unit.instruction_cycles(
+            ins.op, groups=ins["rows"] * ins["groups"], residual=bool(ins["res_en"])
+        )
         assert found == stated, f"{ins}: {found} cycles, not {stated}"
     assert stalled == 0
 
@@ -106,6 +114,18 @@ def test_executes(simulator: str, shape: tuple[int, int, int], stall: float) -> 
         testcase="executes",
         options={"shape": shape, "stall": stall, "count": 32 if simulator == "verilator" else 10},
         seed=31,
+    )
+
+
+@pytest.mark.parametrize("testcase", ["executes", "takes_the_stated_cycles"])
+def test_multiplies_in_luts(testcase: str) -> None:
+    shape = (6, 4, 2, "luts")
+    run_bench(
+        PostUnit(_config(*shape)),
+        module="test_post",
+        testcase=testcase,
+        options={"shape": shape, "stall": 0.3, "count": 32},
+        seed=33,
     )
 
 

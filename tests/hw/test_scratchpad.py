@@ -23,7 +23,7 @@ READERS = {
     "act": [["wide_matmul", "wide_fetch"], ["narrow_post_res", *NARROW]],
     "wide": [["residual"], NARROW],
 }
-"""Clients of each copy, in order of priority."""
+"""Clients of each copy, in their order."""
 WRITERS = {"post": Unit.POST, "row": Unit.ROW, "move": Unit.MOVE, "dma": Unit.DMA}
 
 
@@ -59,16 +59,29 @@ class Request:
         self.payload.value = idle if self.value is None else self.value
 
 
-def take_first(clients: dict[str, Request]) -> tuple[str, int] | None:
-    """The request taken in this cycle; checks that it is of the first client that asks."""
-    winner = next((name for name, c in clients.items() if c.value is not None), None)
-    for name, client in clients.items():
-        if client.value is not None:
-            assert int(client.ready.value) == (name == winner), f"{winner} goes before {name}"
-    if winner is None:
-        return None
-    value, clients[winner].value = clients[winner].value, None
-    return winner, value
+class Sharing:
+    """The clients of a memory port, and who holds its grant."""
+
+    def __init__(self, clients: dict[str, Request]) -> None:
+        self.clients = clients
+        self._names = list(clients)
+        self._strict = self._names[0] == "wide_matmul"
+        self._holder: str | None = None
+
+    def take(self) -> tuple[str, int] | None:
+        """The request taken in this cycle; checks that it is of the client that holds the grant."""
+        ready = [name for name, client in self.clients.items() if int(client.ready.value)]
+        assert len(ready) == 1, f"ready: {ready}"
+        holder = ready[0]
+        assert self._holder in (None, holder), f"{holder} has the grant of {self._holder}"
+        asking = [name for name, client in self.clients.items() if client.value is not None]
+        wanted = asking if self._strict else [name for name in asking if name != holder]
+        idle = self._names[0] if self._strict else holder
+        self._holder = wanted[0] if wanted else idle
+        if holder not in asking:
+            return None
+        value, self.clients[holder].value = self.clients[holder].value, None
+        return holder, value
 
 
 class ScratchpadBench:
@@ -99,6 +112,8 @@ class ScratchpadBench:
             name: Request(dut, f"write_{name}__req", self.random_item, **options)
             for name in WRITERS
         }
+        self._reads = [Sharing(clients) for clients in self.readers]
+        self._writes = Sharing(self.writers)
         self.expected = deque([[]] * READ_LATENCY)
         self.traced = None
 
@@ -123,8 +138,8 @@ class ScratchpadBench:
         self._check_data()
         self._check_trace()
         reads = []
-        for clients in self.readers:
-            taken = take_first(clients)
+        for sharing in self._reads:
+            taken = sharing.take()
             if taken:
                 name, request = taken
                 word, sub = unpack(request, [18, 4])
@@ -133,7 +148,7 @@ class ScratchpadBench:
                     row = row[sub * self.lanes : (sub + 1) * self.lanes]
                 reads.append((name, int.from_bytes(row.tobytes(), "little")))
         self.expected.append(reads)
-        self.traced = take_first(self.writers)
+        self.traced = self._writes.take()
         if self.traced:
             self._write(self.traced[1])
 
@@ -222,9 +237,9 @@ async def parameters(dut):
         assert int(dut.write__ready.value)
         for name, data in expected.popleft().items():
             assert int(getattr(dut, f"{name}__data").value) == data, name
-        expected.append({name: memory[read] for name, read in reads.items()})
         if valid:
             memory[addr] = value
+        expected.append({name: memory[read] for name, read in reads.items()})
         await FallingEdge(dut.clk)
 
 

@@ -60,10 +60,10 @@ async def answers(dut):
         expected = coming.pop(0)
         if expected is not None:
             assert _entries(int(dut.data.value), lanes=lanes, bits=bits) == expected
-        # A write is seen by the addresses of later cycles.
-        coming.append([contents[a] for a in reads] if reads else None)
+        # A write is seen by the addresses of its own cycle and later ones.
         if write is not None:
             contents[index] = value
+        coming.append([contents[a] for a in reads] if reads else None)
         await FallingEdge(dut.clk)
 
 
@@ -78,13 +78,13 @@ def _run(design: LaneTables, *, simulator: str, lanes: int, tables: int, bits: i
 
 
 @both_simulators
-@pytest.mark.parametrize(("lanes", "tables", "bits"), [(1, 1, 8), (2, 4, 20), (4, 3, 5)])
+@pytest.mark.parametrize(("lanes", "tables", "bits"), [(1, 1, 8), (2, 4, 24), (4, 3, 5)])
 def test_answers(simulator: str, lanes: int, tables: int, bits: int) -> None:
     design = LaneTables(lanes=lanes, tables=tables, bits=bits)
     _run(design, simulator=simulator, lanes=lanes, tables=tables, bits=bits)
 
 
-@pytest.mark.parametrize(("kind", "tables", "bits"), [(ExpTables, 3, 20), (ActivationTables, 2, 8)])
+@pytest.mark.parametrize(("kind", "tables", "bits"), [(ExpTables, 3, 24), (ActivationTables, 2, 8)])
 def test_tables_of_a_core(kind: type[LaneTables], tables: int, bits: int) -> None:
     config = CoreConfig(name="bench", rows=4, cols=4, lanes=2, exp_tables=3, act_tables=2)
     _run(kind(config), simulator="verilator", lanes=2, tables=tables, bits=bits)

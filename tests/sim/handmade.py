@@ -61,6 +61,7 @@ def linear_case(
     rng = np.random.default_rng(7)
     x = rng.integers(-128, 128, (5, 7)).astype(np.int8)
     w = rng.integers(-128, 128, (6, 7)).astype(np.int8)
+    w[3, 5] = -128
     bias = rng.integers(-3000, 3000, 6)
     mult, shift = rng.integers(2000, 8000, 6), np.full(6, 18)
     mult[2] = 7000

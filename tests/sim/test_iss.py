@@ -35,6 +35,14 @@ def test_linear_layer_equals_reference(seed):
     assert result.counters["cycles"] == result.cycles
 
 
+def test_a_packed_array_refuses_a_weight_of_minus_128():
+    made, inputs, values = linear_case()
+    assert values["w"].min() == -128
+    made.config = dataclasses.replace(made.config, array="dsp_packed")
+    with pytest.raises(SimulationError, match=r"step \d+ \(MATMUL, .*weight -128: "):
+        Iss(made).run(inputs)
+
+
 def test_missing_token_reads_stale_data():
     made, inputs, values = linear_case(tokens=False)
     result = Iss(made).run(inputs)

@@ -1,0 +1,1 @@
+"""Synthesis, placement and routing of any component with the open tools."""

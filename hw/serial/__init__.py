@@ -1,0 +1,1 @@
+"""The serial structure: one small shared unit, for devices of a few thousand cells."""

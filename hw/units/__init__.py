@@ -1,0 +1,1 @@
+"""Arithmetic units with stream ports: parts for any design, with or without the compiler."""
