@@ -37,7 +37,7 @@ def _z_bits(row_max: int) -> int:
 
 
 class NormalizeLane(wiring.Component):
-    """``a = (n*x - sum) << count`` and ``z = a * (r - 2**35) >> 25``.
+    """``a = (n*x - sum) << count`` and ``z = a * (r - 2**39) >> 25``.
 
     A pipeline: takes an element per cycle, never stalls.
 
@@ -54,7 +54,7 @@ class NormalizeLane(wiring.Component):
     sum: ``In``, signed; :attr:`sum_latency` cycles after ``x``.
     count: ``In(5)``; :attr:`count_latency` cycles after ``x``: one early, for a register of the
         lane's own, as it selects every bit.
-    r: ``In(35)``, the low bits of the reciprocal; :attr:`recip_latency` cycles after ``x``.
+    r: ``In(39)``, the reciprocal; taken as signed, as its top bit is 1; :attr:`recip_latency` cycles after ``x``.
     a, z: ``Out``, signed; :attr:`latency` cycles after ``x``.
     """
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from intformer.hw.serial.isa import COUNT_BIAS, Condition, Io, Micro, Source
 from intformer.hw.serial.routines import Routines
 from intformer.isa import Op, Unit
+from intformer.reference.norm import NORM_RECIPROCAL_BITS, NORM_ROOT_BITS
 
 __all__ = ["emit"]
 
-_ROOT_BITS, _RECIPROCAL_BITS = 38, 35
+_ROOT_BITS, _RECIPROCAL_BITS = NORM_ROOT_BITS, NORM_RECIPROCAL_BITS
 _TOP = 1 << 18
 """Upper half of ``2**50``."""
 
@@ -150,7 +151,7 @@ def _variance(asm: Routines) -> None:
 
 
 def _root(asm: Routines) -> None:
-    """``root = isqrt(d << 24)``, doubled: two bits of ``d`` and one of the root per turn."""
+    """``root = isqrt(d << 32)``, doubled: two bits of ``d`` and one of the root per turn."""
     _clear(asm, "rest0", "rest1", "root0", "root1")
     asm.copy(asm.constant(-_ROOT_BITS), "turns")
     asm.label("norm_root")
@@ -178,7 +179,7 @@ def _root(asm: Routines) -> None:
 
 
 def _reciprocal(asm: Routines) -> None:
-    """``r = 2**72 // (root + 1)``."""
+    """``r = 2**80 // (root + 1)``."""
     _load_pair(asm, "root")
     asm.op(Micro.SHR, count=1)
     asm.op(Micro.ST, "by1")
@@ -188,9 +189,9 @@ def _reciprocal(asm: Routines) -> None:
     asm.op(Micro.LD, "by1")
     asm.op(Micro.ADC, 0)
     asm.op(Micro.ST, "by1")
-    # 2**37 is less than the divisor; 35 bits are to come.
+    # 2**41 is less than the divisor; 39 bits are to come.
     _clear(asm, "rest0", "r0", "r1")
-    asm.copy(asm.constant(1 << 5), "rest1")
+    asm.copy(asm.constant(1 << 9), "rest1")
     asm.copy(asm.constant(-_RECIPROCAL_BITS), "turns")
     asm.label("norm_divide")
     for name in ("r", "rest"):
@@ -242,7 +243,7 @@ def _elements(asm: Routines) -> None:
     asm.op(Micro.LD, 0)
     asm.op(Micro.MUL, "value", count=32)
     _store_q(asm, "product")
-    _multiply_on(asm, "r1", "value", bits=4)
+    _multiply_on(asm, "r1", "value", bits=8)
     _store_q(asm, "z0")
     asm.op(Micro.SHR, count=25, signed=True)
     asm.op(Micro.SWAP)
@@ -252,11 +253,11 @@ def _elements(asm: Routines) -> None:
     asm.op(Micro.SHR, count=25)
     asm.op(Micro.SWAP)
     asm.op(Micro.ST, "z0")
-    # beta << 27, and gamma
+    # beta << 31, and gamma
     asm.op(Micro.LDT, "param", inc=True)
     asm.op(Micro.LD, Source.T)
     asm.op(Micro.LDQ, 0)
-    asm.op(Micro.SHR, count=5, signed=True)
+    asm.op(Micro.SHR, count=1, signed=True)
     _store_pair(asm, "beta")
     asm.op(Micro.LDT, "param", inc=True)
     asm.op(Micro.LD, Source.T)
@@ -291,7 +292,7 @@ def _scale(asm: Routines) -> None:
     asm.op(Micro.LD, 0)
     asm.op(Micro.MUL, "gamma", count=32)
     _store_q(asm, "z0")
-    _multiply_on(asm, "z1", "gamma", bits=10)
+    _multiply_on(asm, "z1", "gamma", bits=14)
     asm.op(Micro.SWAP)
     asm.op(Micro.ST, "z1")
     asm.op(Micro.LD, "z0")
@@ -302,7 +303,7 @@ def _scale(asm: Routines) -> None:
     asm.op(Micro.SETC, Source.T)
     asm.op(Micro.LDQ, "z0")
     asm.op(Micro.SHR, counted=True, signed=True)
-    asm.op(Micro.SHR, count=18 - COUNT_BIAS, signed=True)
+    asm.op(Micro.SHR, count=22 - COUNT_BIAS, signed=True)
     asm.jump_if(Condition.OVERFLOW, "norm_overflow")
     asm.op(Micro.SWAP)
     asm.label("norm_rounded")

@@ -156,7 +156,7 @@ class LayerNorm(_Norm):
         c = n*x - sum(x),  D = n*sum(x**2) - sum(x)**2 + eps
 
     for each of the ``outputs``, with its own ``gamma``, ``beta``, ``shift`` (per channel) and
-    ``zero_point``. Rounds half up. ``round`` errs only for values less than ``2**-31`` of their
+    ``zero_point``. Rounds half up. ``round`` errs only for values less than ``2**-36`` of their
     distance from ``beta`` below a tie. One beat per cycle; consecutive rows overlap.
 
     Parameters
@@ -191,7 +191,7 @@ class LayerNorm(_Norm):
     -------
     >>> unit = LayerNorm(lanes=4, row_max=512)
     >>> unit.throughput, unit.row_cycles(512), unit.row_cycles(64)
-    (4, 128, 40)
+    (4, 128, 44)
     """
 
     _centered = True

@@ -9,7 +9,7 @@ where ``c = n*x - sum(x)`` and ``D = n*sum(x**2) - sum(x)**2 + eps`` (RMSNorm: b
 ``sum(x)``), so that ``c / sqrt(D)`` is ``(x - mean) / sqrt(variance + eps/n**2)``.
 
 The functions here return the nearest integer, half rounded up. What they round is never below the
-real value, so that every tie is seen as one; it is above it by less than ``2**-31`` of the term
+real value, so that every tie is seen as one; it is above it by less than ``2**-36`` of the term
 with ``gamma``. Only a real value that close below a tie is rounded the wrong way.
 """
 
@@ -35,13 +35,13 @@ NORM_FRACTION = 16
 """``shift`` counts from a normalized value with this many fraction bits."""
 BETA_SHIFT = 8
 """``beta`` is held in units of ``2**BETA_SHIFT`` product steps."""
-NORM_GUARD = 19
+NORM_GUARD = 23
 """Further fraction bits that the normalized value has."""
 NORM_BITS = 52
 """Width to which ``D`` is normalized (even)."""
-NORM_ROOT_BITS = 38
+NORM_ROOT_BITS = 42
 """Bits of the square root of the normalized ``D``."""
-NORM_RECIPROCAL_BITS = 35
+NORM_RECIPROCAL_BITS = 39
 """Bits of the root's reciprocal."""
 
 _ROOT_FRACTION = NORM_ROOT_BITS - NORM_BITS // 2
@@ -66,11 +66,11 @@ def layernorm(
     ``D = n*sum(x^2) - sum(x)^2 + eps`` and ``c = n*x - sum(x)``; with ``j`` such that
     ``2**50 <= D << 2j < 2**52``,
 
-    - ``q = isqrt(D << (2*j + 24))``, ``r = 2**72 // (q + 1)``, ``a = c << j``;
+    - ``q = isqrt(D << (2*j + 32))``, ``r = 2**80 // (q + 1)``, ``a = c << j``;
     - ``z = (a*r >> 25)``, plus ``a >> 24`` where ``a`` and ``gamma`` are both negative or both
-      not, plus 2 where ``gamma`` is not: the normalized value with 35 fraction bits;
-    - ``w = z*gamma + (beta << 27)``;
-    - ``y = clip(((w + 2**(shift + 18)) >> (shift + 19)) + zero_point, lo, hi)``.
+      not, plus 2 where ``gamma`` is not: the normalized value with 39 fraction bits;
+    - ``w = z*gamma + (beta << 31)``;
+    - ``y = clip(((w + 2**(shift + 22)) >> (shift + 23)) + zero_point, lo, hi)``.
 
     ``r`` is at most the exact reciprocal and ``r + 2`` is more than it, so that what ``z`` gets on
     top makes ``z*gamma`` no less than its exact value.
@@ -127,8 +127,8 @@ def _root(d: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _reciprocal(root: NDArray[np.int64]) -> NDArray[np.int64]:
-    """``2**72 // (root + 1)``, in two steps, as ``2**72`` does not fit 64 bits."""
-    late = 12
+    """``2**80 // (root + 1)``, in two steps, as ``2**80`` does not fit 64 bits."""
+    late = 20
     one = np.int64(1) << (NORM_ROOT_BITS + NORM_RECIPROCAL_BITS - 1 - late)
     quotient, rest = np.divmod(one, root + 1)
     return (quotient << late) + (rest << late) // (root + 1)
@@ -150,7 +150,7 @@ def _scale(
     beta = np.asarray(beta, dtype=np.int64) << (BETA_SHIFT + NORM_GUARD)
     z = z + np.where((a >= 0) == (gamma >= 0), a >> (_Z_SHIFT - 1), 0)
     w = (z + 2 * (gamma >= 0)) * gamma + beta
-    # |w| < 2**60: every shift from 62 on gives the same.
-    s = np.minimum(np.asarray(shift, dtype=np.int64) + NORM_GUARD, 62)
-    y = (w + (np.int64(1) << (s - 1))) >> s
+    # |w| < 2**63. Halves are seen in two steps: what is added to round does not fit beside `w`.
+    s = np.minimum(np.asarray(shift, dtype=np.int64) + NORM_GUARD - 1, 63)
+    y = ((w >> s) + 1) >> 1
     return np.clip(y + zero_point, lo, hi)

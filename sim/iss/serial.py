@@ -66,7 +66,7 @@ def _work(ins: Instruction, latency: int, *, from_act: bool) -> float:
         dropped = ins["rows"] * ins["n"] - kept
         return 59 * ins["rows"] + (59 + 10.6 * ins["mask_en"]) * kept + 2.6 * dropped
     if ins.op is Op.LAYERNORM:
-        return ins["rows"] * (3015 + 203.5 * ins["n"])
+        return ins["rows"] * (3309 + 206 * ins["n"])
     if ins.op is Op.MOVE:
         return ins["n0"] * (11 + ins["n1"] * (13 + 12 * ins["n2"]))
     return 0

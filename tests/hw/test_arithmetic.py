@@ -12,6 +12,7 @@ from streams import both_simulators
 from intformer.hw.parts.arithmetic import SplitProduct
 from intformer.hw.parts.product import Product
 from intformer.hw.parts.rounding import RoundingShift
+from intformer.hw.parts.wide_product import WideProduct
 from intformer.sim.runner import bench_options, run_bench
 
 
@@ -32,9 +33,9 @@ def round_shift(x: int, amount: int, *, o_bits: int, saturate: bool) -> int:
 def _case(options: dict, rng: random.Random) -> tuple[dict[str, int], int]:
     """Operands by port, and the result."""
     sizes = options["sizes"]
-    if options["unit"] in ("split", "product"):
+    if options["unit"] in ("split", "product", "wide"):
         a, b = _signed(sizes["a_bits"], rng=rng), _signed(sizes["b_bits"], rng=rng)
-        return {"a": a, "b": b}, a * b
+        return {"a": a, "b": b}, a * b >> sizes.get("drop", 0)
     x, amount = _signed(sizes["bits"], rng=rng), rng.randint(0, sizes["amount_max"])
     if rng.random() < 0.3:
         # Around the point where saturation begins.
@@ -49,6 +50,7 @@ def _unit(options: dict) -> Any:
     kinds = {
         "split": SplitProduct,
         "product": Product,
+        "wide": WideProduct,
         "round": RoundingShift,
     }
     return kinds[options["unit"]](**options["sizes"])
@@ -81,6 +83,9 @@ CASES = {
         "unit": "product",
         "sizes": {"a_bits": 32, "b_bits": 16, "multipliers": "luts"},
     },
+    "wide": {"unit": "wide", "sizes": {"a_bits": 35, "b_bits": 35}},
+    "wide_extra": {"unit": "wide", "sizes": {"a_bits": 31, "b_bits": 39}},
+    "wide_dropped": {"unit": "wide", "sizes": {"a_bits": 22, "b_bits": 37, "drop": 25}},
     "round": {"unit": "round", "sizes": {"bits": 32, "amount_max": 46, "o_bits": 30}},
     "round_few": {"unit": "round", "sizes": {"bits": 12, "amount_max": 3, "o_bits": 9}},
     "clip": {
@@ -115,6 +120,10 @@ def test_arithmetic(simulator: str, case: str) -> None:
         (lambda: Product(a_bits=36, b_bits=8), "a_bits must be from 2 to 35, not 36"),
         (lambda: Product(a_bits=8, b_bits=19), "b_bits must be from 2 to 18, not 19"),
         (lambda: Product(a_bits=8, b_bits=8, multipliers="x"), "must be dsp or luts, not 'x'"),
+        (lambda: WideProduct(a_bits=36, b_bits=35), "a_bits must be from 19 to 35, not 36"),
+        (lambda: WideProduct(a_bits=35, b_bits=40), "b_bits must be from 19 to 39, not 40"),
+        (lambda: WideProduct(a_bits=35, b_bits=36), "b_bits must not be 36"),
+        (lambda: WideProduct(a_bits=35, b_bits=35, drop=35), "drop must be from 0 to 34, not 35"),
         (lambda: RoundingShift(bits=8, amount_max=0, o_bits=4), "amount_max"),
         (
             lambda: RoundingShift(bits=8, amount_max=4, o_bits=8),
