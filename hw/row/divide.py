@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal
+from amaranth.hdl import Cat, Module, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,7 @@ __all__ = ["Reciprocal"]
 
 
 class Reciprocal(wiring.Component):
-    """``2**(width + bits - 1) // (x + 1)`` for a normalized ``x``, by restoring division.
+    """``2**(width + bits - 1) // (x + 1)`` for a normalized ``x``, by non-restoring division.
 
     Parameters
     ----------
@@ -60,29 +60,30 @@ class Reciprocal(wiring.Component):
         m = Module()
         m.submodules.control = control = SerialControl(self._bits)
         divisor = Signal(self._width, reset_less=True)
-        rest = Signal(self._width + 1, reset_less=True)
+        rest = Signal(self._width + 1, reset_less=True)  # signed, half of what comes next
         tag = Signal.like(self.i.payload.tag, reset_less=True)
-        quotient = Signal(self._bits, reset_less=True)
-        difference = Signal(self._width + 2)
-        fits = ~difference[-1]
+        quotient = Signal(self._bits - 1, reset_less=True)  # without the last bit
+        # A rest below 0 is not put back: its double plus the divisor is what follows from there.
+        # So the sign stands in a register before it chooses between minus and plus.
+        negative, positive = rest[-1], ~rest[-1]
+        summand = Cat(divisor ^ positive.replicate(self._width), positive)  # -(x + 1) is ~x
         m.d.comb += [
             control.i_valid.eq(self.i.valid),
             self.i.ready.eq(control.idle),
             self.o.valid.eq(control.o_valid),
             control.o_ready.eq(self.o.ready),
-            self.o.payload.q.eq(quotient),
+            self.o.payload.q.eq(Cat(positive, quotient)),
             self.o.payload.tag.eq(tag),
-            difference.eq(rest + Cat(~divisor, Const(3, 2))),  # -(x + 1) is ~x
         ]
         with m.If(control.idle):
             m.d.sync += [
                 divisor.eq(self.i.payload.x),
-                rest.eq(1 << self._width),
+                rest.eq(1 << (self._width - 1)),
                 tag.eq(self.i.payload.tag),
             ]
         with m.Elif(~control.o_valid):
             m.d.sync += [
-                quotient.eq((quotient << 1) | fits),
-                rest.eq(Mux(fits, difference, rest) << 1),
+                quotient.eq(Cat(positive, quotient)),
+                rest.eq(Cat(negative, rest) + summand),
             ]
         return m

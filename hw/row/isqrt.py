@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, ShapeLike, Signal
+from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,7 @@ __all__ = ["SquareRoot"]
 
 
 class SquareRoot(wiring.Component):
-    """``floor(sqrt(x))``, digit by digit.
+    """``floor(sqrt(x))``, digit by digit, without restoring.
 
     Parameters
     ----------
@@ -56,32 +56,33 @@ class SquareRoot(wiring.Component):
         digits = self._width // 2
         m.submodules.control = control = SerialControl(digits)
         x = Signal(self._width, reset_less=True)
-        root = Signal(digits, reset_less=True)
-        rest = Signal(digits + 1, reset_less=True)  # x so far - root**2, at most 2*root
+        root = Signal(digits - 1, reset_less=True)  # without the last digit
+        # x so far - root**2; with a digit that was too large, it is below 0 and not put back:
+        # the next step adds where it would take away. So the sign stands in a register before.
+        rest = Signal(digits + 2, reset_less=True)
         tag = Signal.like(self.i.payload.tag, reset_less=True)
-        brought_down = Cat(x[-2:], rest)
-        difference = Signal(digits + 4)
-        fits = ~difference[-1]
+        fits = ~rest[-1]
+        # -(4*root + 1) or, after a digit 0, 4*root + 3; the last digit of the root is `fits`.
+        summand = Cat(Const(3, 3), root ^ fits.replicate(digits - 1), fits)
         m.d.comb += [
             control.i_valid.eq(self.i.valid),
             self.i.ready.eq(control.idle),
             self.o.valid.eq(control.o_valid),
             control.o_ready.eq(self.o.ready),
-            self.o.payload.root.eq(root),
+            self.o.payload.root.eq(Cat(fits, root)),
             self.o.payload.tag.eq(tag),
-            difference.eq(brought_down - Cat(Const(1, 2), root)),
         ]
         with m.If(control.idle):
             m.d.sync += [
                 x.eq(self.i.payload.x),
                 root.eq(0),
-                rest.eq(0),
+                rest.eq(-1),
                 tag.eq(self.i.payload.tag),
             ]
         with m.Elif(~control.o_valid):
             m.d.sync += [
                 x.eq(x << 2),
-                root.eq((root << 1) | fits),
-                rest.eq(Mux(fits, difference, brought_down)),
+                root.eq(Cat(fits, root)),
+                rest.eq(Cat(x[-2:], rest) + summand),
             ]
         return m

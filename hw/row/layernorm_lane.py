@@ -54,7 +54,7 @@ class NormalizeLane(wiring.Component):
     sum: ``In``, signed; :attr:`sum_latency` cycles after ``x``.
     count: ``In(5)``; :attr:`count_latency` cycles after ``x``: one early, for a register of the
         lane's own, as it selects every bit.
-    r: ``In(39)``, the reciprocal; taken as signed, as its top bit is 1; :attr:`recip_latency` cycles after ``x``.
+    r: ``In(39)``, the reciprocal, whose top bit is 1; :attr:`recip_latency` cycles after ``x``.
     a, z: ``Out``, signed; :attr:`latency` cycles after ``x``.
     """
 
