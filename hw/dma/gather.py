@@ -49,7 +49,8 @@ class RowAddresses(wiring.Component):
         wait = Signal(range(READ_LATENCY))
         factors = Signal(16, reset_less=True), Signal(16, reset_less=True)
         product = Signal(32, reset_less=True)
-        m.d.comb += self.read.req.payload.word.eq(word)
+        giving = Signal()
+        m.d.comb += [self.read.req.payload.word.eq(word), self.o.valid.eq(giving)]
         m.d.sync += [
             factors[0].eq(ids[:16]),
             factors[1].eq(self.ext_stride),
@@ -76,21 +77,20 @@ class RowAddresses(wiring.Component):
             with m.State("PRODUCT"):
                 m.next = "SUM"
             with m.State("SUM"):
-                m.d.sync += self.o.payload.eq(self.ext + product)
+                m.d.sync += [self.o.payload.eq(self.ext + product), giving.eq(1)]
                 m.next = "GIVE"
-            with m.State("GIVE"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready):
-                    m.d.sync += [
-                        left.eq(left - 1),
-                        lane.eq(lane + 1),
-                        ids.eq(ids >> 16),
-                    ]
-                    with m.If(left == 1):
-                        m.next = "IDLE"
-                    with m.Elif(lane == self._lanes - 1):
-                        m.d.sync += lane.eq(0)
-                        m.next = "READ"
-                    with m.Else():
-                        m.next = "FACTORS"
+            with m.State("GIVE"), m.If(self.o.ready):
+                m.d.sync += [
+                    giving.eq(0),
+                    left.eq(left - 1),
+                    lane.eq(lane + 1),
+                    ids.eq(ids >> 16),
+                ]
+                with m.If(left == 1):
+                    m.next = "IDLE"
+                with m.Elif(lane == self._lanes - 1):
+                    m.d.sync += lane.eq(0)
+                    m.next = "READ"
+                with m.Else():
+                    m.next = "FACTORS"
         return m

@@ -78,9 +78,10 @@ class ActColumns(wiring.Component):
         next_depth = Signal(18, reset_less=True)  # first column of the next contraction tile
         next_tile = Signal(18, reset_less=True)  # and of the next tile of columns
         column = Signal(range(self._cols))
+        first = Signal()  # `column` is 0, the last to be read
         top = self._cols - 1
         ends_k = depth[-1]
-        ends_tile = (column == 0) & ends_k
+        ends_tile = first & ends_k
         ends_job = ends_tile & tiles[-1]
         m.d.comb += [
             self.act.req.valid.eq(self.active & self.room),
@@ -89,10 +90,11 @@ class ActColumns(wiring.Component):
             self.job.ready.eq(~self.active | (self.begin & ends_job)),
         ]
         with m.If(self.begin):
-            m.d.sync += [addr.eq(addr - job.stride), column.eq(column - 1)]
-            with m.If(column == 0):
+            m.d.sync += [addr.eq(addr - job.stride), column.eq(column - 1), first.eq(column == 1)]
+            with m.If(first):
                 m.d.sync += [
                     column.eq(top),
+                    first.eq(top == 0),
                     addr.eq(next_depth),
                     next_depth.eq(next_depth + 1),
                     depth.eq(depth - 1),
@@ -116,6 +118,7 @@ class ActColumns(wiring.Component):
                 whole_depth.eq(start.k_tiles - 2),
                 tiles.eq(start.n_tiles - 2),
                 column.eq(top),
+                first.eq(top == 0),
                 self.active.eq(self.job.valid),
             ]
         self._receive(m, some=column < job.n, ends_k=ends_k, k_last=job.k_last, last=ends_job)

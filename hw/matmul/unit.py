@@ -126,12 +126,13 @@ class VectorIssue(wiring.Component):
         tile = Signal(18, reset_less=True)  # address of the tile's first vector
         first = Signal()  # vector of the tile
         overwrite = Signal()  # the accumulators: this is the first tile
-        last_row = current.rows == 1
-        last_tile = current.k_tiles == 1
+        # Comparisons are made one vector early: many registers wait for what follows from them.
+        last_row, last_tile = Signal(), Signal()
+        single_row, few_rows = Signal(), Signal()
         rows = Signal.like(current.rows, reset_less=True)
         acc = Signal.like(current.acc, reset_less=True)
         finish = Signal()
-        self._issue(m, first=first, few=rows < ACCUMULATE_SPACING)
+        self._issue(m, first=first, few=few_rows)
         taken = self.control.acc.valid
         m.d.comb += [
             self.req.payload.eq(current.base),
@@ -149,6 +150,7 @@ class VectorIssue(wiring.Component):
                 current.base.eq(current.base + current.stride),
                 current.acc.eq(current.acc + 1),
                 current.rows.eq(current.rows - 1),
+                last_row.eq(current.rows == 2),
                 first.eq(0),
             ]
             with m.If(last_row):
@@ -157,6 +159,8 @@ class VectorIssue(wiring.Component):
                     current.acc.eq(acc),
                     current.rows.eq(rows),
                     current.k_tiles.eq(current.k_tiles - 1),
+                    last_row.eq(single_row),
+                    last_tile.eq(current.k_tiles == 2),
                     tile.eq(tile + 1),
                     first.eq(1),
                     overwrite.eq(0),
@@ -167,6 +171,10 @@ class VectorIssue(wiring.Component):
                 tile.eq(pending.base),
                 acc.eq(pending.acc),
                 rows.eq(pending.rows),
+                single_row.eq(pending.rows == 1),
+                few_rows.eq(pending.rows < ACCUMULATE_SPACING),
+                last_row.eq(pending.rows == 1),
+                last_tile.eq(pending.k_tiles == 1),
                 first.eq(1),
                 overwrite.eq(1),
                 self.active.eq(1),
@@ -177,10 +185,14 @@ class VectorIssue(wiring.Component):
 
     def _issue(self, m: Module, *, first: Value, few: Value) -> None:
         """Drive ``req.valid``: whether the next vector may be asked for."""
-        recent = Signal(ACCUMULATE_SPACING - 1)  # vectors taken in the last cycles
-        m.d.sync += recent.eq(Cat(self.control.acc.valid, recent))
+        recent = Signal(ACCUMULATE_SPACING - 2)  # vectors taken in the last cycles
+        lately = Signal()  # ... and one more
+        m.d.sync += [
+            recent.eq(Cat(self.control.acc.valid, recent)),
+            lately.eq(self.control.acc.valid | recent.any()),
+        ]
         m.d.comb += [
-            self.req.valid.eq(self.active & (~first | (self.tile_ready & ~(few & recent.any())))),
+            self.req.valid.eq(self.active & (~first | (self.tile_ready & ~(few & lately)))),
             self.control.acc.valid.eq(self.req.valid & self.req.ready),
         ]
 

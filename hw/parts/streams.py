@@ -6,7 +6,7 @@ is reserved in the FIFO at the pipeline's end.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Shape, ShapeLike, Signal, ValueLike, signed
+from amaranth.hdl import Cat, Const, Module, Shape, ShapeLike, Signal, ValueLike, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -54,8 +54,9 @@ class Tally(wiring.Component):
         m = Module()
         # One less than there are, so that the sign tells whether there are any.
         count = Signal(signed(bits_for(self._maximum) + 1), init=self._init - 1)
-        change = Cat(self.more ^ self.less, self.less & ~self.more).as_signed()
-        m.d.sync += count.eq(count + change)
+        # `less` often comes late: it only decides whether to count, not which way.
+        with m.If(self.more ^ self.less):
+            m.d.sync += count.eq(count + Cat(Const(1, 1), ~self.more).as_signed())
         m.d.comb += self.some.eq(~count[-1])
         return m
 

@@ -153,10 +153,12 @@ class PostUnit(wiring.Component):
                     m.d.sync += [
                         fields.eq(cmd.payload.body),
                         from_acc.eq(cmd.payload.op == Op.POST_ACC),
+                        start.eq(1),
                     ]
                     m.next = "START"
             with m.State("START"):
-                m.d.comb += [start.eq(1), self.unit.busy.eq(1)]
+                m.d.comb += self.unit.busy.eq(1)
+                m.d.sync += start.eq(0)
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.unit.busy.eq(1)

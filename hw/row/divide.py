@@ -69,7 +69,7 @@ class Reciprocal(wiring.Component):
         summand = Cat(divisor ^ positive.replicate(self._width), positive)  # -(x + 1) is ~x
         m.d.comb += [
             control.i_valid.eq(self.i.valid),
-            self.i.ready.eq(control.idle),
+            self.i.ready.eq(control.ready),
             self.o.valid.eq(control.o_valid),
             control.o_ready.eq(self.o.ready),
             self.o.payload.q.eq(Cat(positive, quotient)),

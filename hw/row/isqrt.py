@@ -66,7 +66,7 @@ class SquareRoot(wiring.Component):
         summand = Cat(Const(3, 3), root ^ fits.replicate(digits - 1), fits)
         m.d.comb += [
             control.i_valid.eq(self.i.valid),
-            self.i.ready.eq(control.idle),
+            self.i.ready.eq(control.ready),
             self.o.valid.eq(control.o_valid),
             control.o_ready.eq(self.o.ready),
             self.o.payload.root.eq(Cat(fits, root)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ShapeLike, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, ShapeLike, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -69,26 +69,29 @@ class Normalizer(wiring.Component):
         o = Signal(self.o_layout, reset_less=True)
         m.d.comb += [
             control.i_valid.eq(self.i.valid),
-            self.i.ready.eq(control.idle),
+            self.i.ready.eq(control.ready),
             self.o.valid.eq(control.o_valid),
             control.o_ready.eq(self.o.ready),
             self.o.payload.eq(o),
         ]
+        # The shift that is next, if its top bits are 0: from registers, as it selects every bit.
+        chosen = Signal(len(self._shifts))
+        turn = ~control.idle & ~control.o_valid
+        shifted: Value = Const(0, self._width)
+        for index, shift in enumerate(self._shifts):
+            bits = shift * self._step
+            look = turn & (control.left == 2 * (len(self._shifts) - index))
+            m.d.sync += chosen[index].eq(look & (o.x[-bits:] == 0))
+            shifted |= (o.x << bits)[: self._width] & chosen[index].replicate(self._width)
         with m.If(control.idle):
             m.d.sync += [
                 o.x.eq(self.i.payload.x),
                 o.count.eq(0),
                 o.tag.eq(self.i.payload.tag),
             ]
-        # The shift that is next, if its top bits are 0: from registers, as it selects every bit.
-        chosen = Signal(len(self._shifts))
-        turn = ~control.idle & ~control.o_valid
-        for index, shift in enumerate(self._shifts):
-            bits = shift * self._step
-            look = turn & (control.left == 2 * (len(self._shifts) - index))
-            m.d.sync += chosen[index].eq(look & (o.x[-bits:] == 0))
-            with m.If(chosen[index]):
-                m.d.sync += [o.x.eq(o.x << bits), o.count.eq(o.count | shift)]
+        with m.Elif(chosen.any()):
+            # `chosen` is the count of this shift, its bits in reverse.
+            m.d.sync += [o.x.eq(shifted), o.count.eq(o.count | Cat(reversed(chosen)))]
         return m
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,7 +23,8 @@ class SerialControl(wiring.Component):
     Members
     -------
     i_valid: ``In(1)``; a job is there; taken if ``idle``.
-    idle: ``Out(1)``; the ``ready`` of the unit's input.
+    idle: ``Out(1)``; no job: for the enables of the data registers.
+    ready: ``Out(1)``; the same for the unit's input: a register apart, whose fan-out is small.
     left: ``Out``; steps left to do, this one included.
     o_valid: ``Out(1)``, ``o_ready``: ``In(1)``; handshake of the result.
     """
@@ -34,6 +35,7 @@ class SerialControl(wiring.Component):
             {
                 "i_valid": In(1),
                 "idle": Out(1, init=1),
+                "ready": Out(1),
                 "left": Out(range(steps + 1)),
                 "o_valid": Out(1),
                 "o_ready": In(1),
@@ -42,10 +44,14 @@ class SerialControl(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
+        ready = Signal(init=1, attrs={"keep": 1})
+        m.d.comb += self.ready.eq(ready)
         with m.If(self.idle):
-            m.d.sync += [self.left.eq(self._steps), self.idle.eq(~self.i_valid)]
+            m.d.sync += self.left.eq(self._steps)
+            m.d.sync += [self.idle.eq(~self.i_valid), ready.eq(~self.i_valid)]
         with m.Elif(self.o_valid):
-            m.d.sync += [self.o_valid.eq(~self.o_ready), self.idle.eq(self.o_ready)]
+            m.d.sync += self.o_valid.eq(~self.o_ready)
+            m.d.sync += [self.idle.eq(self.o_ready), ready.eq(self.o_ready)]
         with m.Else():
             m.d.sync += [self.left.eq(self.left - 1), self.o_valid.eq(self.left == 1)]
         return m

@@ -27,7 +27,7 @@ from intformer.reference import EXP_BITS
 
 __all__ = ["RowUnit"]
 
-_OVERHEAD = 5 + READ_LATENCY
+_OVERHEAD = 6 + READ_LATENCY
 """Cycles from the instruction to the first beat, and from the last to ``done``."""
 
 
@@ -103,8 +103,9 @@ class RowUnit(wiring.Component):
         wiring.connect(m, wiring.flipped(self.act_write), writer.act)
         wiring.connect(m, wiring.flipped(self.wide_write), writer.wide)
 
-        op, body = Signal(4), Signal(BODY_BITS)
+        body, job = Signal(BODY_BITS), Signal(row_job_layout())
         final, more_rows = Signal(11), Signal(12)
+        is_softmax = Signal()
         unit, start = self.unit, Signal()
         with m.FSM():
             with m.State("idle"):
@@ -113,14 +114,20 @@ class RowUnit(wiring.Component):
                     given = unit.cmd.payload
                     sizes = _fields(Op.SOFTMAX, given.body)  # alike in both
                     m.d.sync += [
-                        op.eq(given.op),
+                        is_softmax.eq(given.op == Op.SOFTMAX),
                         body.eq(given.body),
                         final.eq(sizes.n - 1),
                         more_rows.eq(sizes.rows - 1),
                     ]
-                    m.next = "start"
+                    m.next = "prepare"
+            with m.State("prepare"):
+                m.d.comb += unit.busy.eq(1)
+                m.d.sync += start.eq(1)
+                self._set_job(m, job, is_softmax, body, final, more_rows)
+                m.next = "start"
             with m.State("start"):
-                m.d.comb += [start.eq(1), unit.busy.eq(1)]
+                m.d.comb += unit.busy.eq(1)
+                m.d.sync += start.eq(0)
                 m.next = "run"
             with m.State("run"):
                 m.d.comb += unit.busy.eq(1)
@@ -128,7 +135,6 @@ class RowUnit(wiring.Component):
                     m.d.comb += unit.done.eq(1)
                     m.next = "idle"
         m.d.comb += unit.stall.eq(reader.stall | writer.stall)
-        job = _job(m, op, body, final, more_rows, lanes=self._config.lanes)
         m.d.comb += [
             reader.load.eq(start),
             reader.job.eq(job),
@@ -138,18 +144,48 @@ class RowUnit(wiring.Component):
             writer.place.eq(job.dst),
             writer.tail.eq(job.tail),
         ]
-        self._streams(m, op, reader, writer)
+        self._streams(m, is_softmax, reader, writer)
         self._parameters(m, body)
         return m
 
-    def _streams(self, m: Module, op: Signal, reader: RowReader, writer: GroupWriter) -> None:
+    def _set_job(
+        self,
+        m: Module,
+        job: data.View,
+        is_softmax: Signal,
+        body: Signal,
+        final: Signal,
+        more_rows: Signal,
+    ) -> None:
+        """Store what reader and writer need of the instruction; ``final``: a row's last element."""
+        softmax, layernorm = _fields(Op.SOFTMAX, body), _fields(Op.LAYERNORM, body)
+        lanes = self._config.lanes
+        lane_bits = ceil_log2(lanes)
+        m.d.sync += [
+            job.more_rows.eq(more_rows),
+            job.more_groups.eq(final >> lane_bits),
+            job.tail.eq(Cat(final[:lane_bits] >= k for k in range(lanes))),
+            job.src.mem.eq(~is_softmax),
+            job.dst.mem.eq(~is_softmax & layernorm.dst_mem),
+            job.mask_en.eq(is_softmax & softmax.mask_en),
+            job.mask.word.eq(softmax.mask),
+            job.mask.stride.eq(softmax.mask_stride),
+            job.length.eq(softmax.len0),
+            job.length_step.eq(softmax.len_step),
+        ]
+        for role in ("src", "dst"):
+            for name, part in ((role, "word"), (f"{role}_stride", "stride")):
+                value = Mux(is_softmax, softmax[name], layernorm[name])
+                m.d.sync += job[role][part].eq(value)
+
+    def _streams(
+        self, m: Module, is_softmax: Signal, reader: RowReader, writer: GroupWriter
+    ) -> None:
         """Lead the beats from the reader through one of the two components to the writer."""
         m.submodules.softmax = softmax = self._softmax
         m.submodules.layernorm = layernorm = self._layernorm
-        is_softmax = Signal()
         beat, lanes = reader.o.payload, self._config.lanes
         m.d.comb += [
-            is_softmax.eq(op == Op.SOFTMAX),
             softmax.i.valid.eq(reader.o.valid & is_softmax),
             softmax.i.payload.x.eq(Cat(beat.data.word_select(k, 16)[:8] for k in range(lanes))),
             softmax.i.payload.keep.eq(beat.keep),
@@ -189,33 +225,3 @@ class RowUnit(wiring.Component):
 def _fields(op: Op, body: Signal) -> data.View:
     layout = operation_layout(op)
     return data.View(layout, body[: layout.size])
-
-
-def _job(
-    m: Module, op: Signal, body: Signal, final: Signal, more_rows: Signal, *, lanes: int
-) -> data.View:
-    """What reader and writer need of the instruction; ``final``: a row's last element."""
-    job, is_softmax = Signal(row_job_layout()), op == Op.SOFTMAX
-    softmax, layernorm = _fields(Op.SOFTMAX, body), _fields(Op.LAYERNORM, body)
-    lane_bits = ceil_log2(lanes)
-    m.d.comb += [
-        job.more_rows.eq(more_rows),
-        job.more_groups.eq(final >> lane_bits),
-        job.tail.eq(Cat(final[:lane_bits] >= k for k in range(lanes))),
-        job.src.mem.eq(~is_softmax),
-        job.dst.mem.eq(~is_softmax & layernorm.dst_mem),
-        job.mask_en.eq(is_softmax & softmax.mask_en),
-        job.mask.word.eq(softmax.mask),
-        job.mask.stride.eq(softmax.mask_stride),
-        job.length.eq(softmax.len0),
-        job.length_step.eq(softmax.len_step),
-    ]
-    for fields, chosen in ((softmax, is_softmax), (layernorm, ~is_softmax)):
-        with m.If(chosen):
-            m.d.comb += [
-                job.src.word.eq(fields.src),
-                job.src.stride.eq(fields.src_stride),
-                job.dst.word.eq(fields.dst),
-                job.dst.stride.eq(fields.dst_stride),
-            ]
-    return job

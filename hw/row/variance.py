@@ -80,7 +80,7 @@ class Variance(wiring.Component):
         arrived = self.i.payload
         m.d.comb += [
             control.i_valid.eq(self.i.valid),
-            self.i.ready.eq(control.idle),
+            self.i.ready.eq(control.ready),
             self.o.valid.eq(control.o_valid),
             control.o_ready.eq(self.o.ready),
             self.o.payload.d.eq(plus),
