@@ -83,13 +83,16 @@ class ActColumns(wiring.Component):
         ends_k = depth[-1]
         ends_tile = first & ends_k
         ends_job = ends_tile & tiles[-1]
+        new_job = ~self.active | ends_job
         m.d.comb += [
             self.act.req.valid.eq(self.active & self.room),
             self.act.req.payload.eq(addr),
             self.begin.eq(self.act.req.valid & self.act.req.ready),
             self.job.ready.eq(~self.active | (self.begin & ends_job)),
         ]
-        with m.If(self.begin):
+        # The scratchpad's answer comes late. It decides only whether these registers load; what
+        # they load is known before.
+        with m.If(~self.active | self.begin):
             m.d.sync += [addr.eq(addr - job.stride), column.eq(column - 1), first.eq(column == 1)]
             with m.If(first):
                 m.d.sync += [
@@ -108,19 +111,19 @@ class ActColumns(wiring.Component):
                     job.n.eq(Mux(job.n > self._cols, job.n - self._cols, 0)),
                     tiles.eq(tiles - 1),
                 ]
-        with m.If(self.job.ready):
-            m.d.sync += [
-                job.eq(start),
-                addr.eq(start.first),
-                next_depth.eq(start.first + 1),
-                next_tile.eq(start.first + start.tile_stride),
-                depth.eq(start.k_tiles - 2),
-                whole_depth.eq(start.k_tiles - 2),
-                tiles.eq(start.n_tiles - 2),
-                column.eq(top),
-                first.eq(top == 0),
-                self.active.eq(self.job.valid),
-            ]
+            with m.If(new_job):
+                m.d.sync += [
+                    job.eq(start),
+                    addr.eq(start.first),
+                    next_depth.eq(start.first + 1),
+                    next_tile.eq(start.first + start.tile_stride),
+                    depth.eq(start.k_tiles - 2),
+                    whole_depth.eq(start.k_tiles - 2),
+                    tiles.eq(start.n_tiles - 2),
+                    column.eq(top),
+                    first.eq(top == 0),
+                    self.active.eq(self.job.valid),
+                ]
         self._receive(m, some=column < job.n, ends_k=ends_k, k_last=job.k_last, last=ends_job)
         return m
 

@@ -321,12 +321,18 @@ class Int8Dual(Format):
     def product(self) -> products.Product:
         return products.DualProduct(self.activation_bits, self.weight_bits, target=self.target)
 
+    @property
+    def product_latency(self) -> int:
+        return products.DUAL_LATENCY
+
     def foot_latency(self, segments: int) -> int:
-        return super().foot_latency(segments) + 2
+        packed = products.DSP_LATENCY + super().foot_latency(segments) + 2
+        return packed - self.product_latency
 
     def foot(self, m: Module, segments: Sequence[Mapping[str, Value]]) -> list[Value]:
+        late = self.foot_latency(len(segments)) - super().foot_latency(len(segments))
         return [
-            delay(m, value, 2, name=f"foot_{n}", reset_less=True)
+            delay(m, value, late, name=f"foot_{n}", reset_less=True)
             for n, value in enumerate(super().foot(m, segments))
         ]
 

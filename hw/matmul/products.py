@@ -16,6 +16,7 @@ from intformer.hw.parts.streams import delay
 
 __all__ = [
     "DSP_LATENCY",
+    "DUAL_LATENCY",
     "DspProduct",
     "DualProduct",
     "Int8PackedProduct",
@@ -25,8 +26,14 @@ __all__ = [
     "W4A8PackedProduct",
 ]
 
-DSP_LATENCY = Mul18.latency + 1
-"""Of products with DSP blocks: the block's registers, and one behind it."""
+_BEHIND = 2
+"""Registers behind a block: one where it stands, one where the sums are. The blocks lie in rows
+across the device, and the sums of a column between them."""
+DSP_LATENCY = Mul18.latency + _BEHIND
+"""Of products with DSP blocks: the block's registers, and those behind it."""
+
+DUAL_LATENCY = DualProduct8.latency + 1
+"""Of products in an SB_MAC16: the block's registers, and one behind it."""
 
 
 class Product(wiring.Component):
@@ -53,13 +60,11 @@ class Product(wiring.Component):
         return Cat(w0, w0[-1].replicate(gap - 4), upper)
 
     def _multiply(self, m: Module, b: Value, *, a: Value | None = None) -> Value:
-        """``a * b``, both signed, in a register of the fabric; ``a`` is the member by default."""
+        """``a * b``, both signed, from a register of the fabric; ``a`` is the member by default."""
         a = self.a if a is None else a
         m.submodules.mul = mul = Mul18(a_bits=len(a), b_bits=len(b), target=self._target)
-        product = Signal.like(mul.p, name="product", reset_less=True)
         m.d.comb += [mul.a.eq(a.as_signed()), mul.b.eq(b.as_signed())]
-        m.d.sync += product.eq(mul.p)
-        return product
+        return delay(m, mul.p, _BEHIND, name="product", reset_less=True)
 
 
 class DspProduct(Product):

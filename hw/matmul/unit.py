@@ -145,7 +145,9 @@ class VectorIssue(wiring.Component):
             load.eq(pending_valid & (~self.active | finish)),
         ]
         # `current` counts down: base and acc are the next vector's, rows and k_tiles what is left.
-        with m.If(taken):
+        # The scratchpad's answer, in `taken`, comes late. It decides only whether these registers
+        # load; what they load is known before.
+        with m.If(taken | (pending_valid & ~self.active)):
             m.d.sync += [
                 current.base.eq(current.base + current.stride),
                 current.acc.eq(current.acc + 1),
@@ -165,22 +167,20 @@ class VectorIssue(wiring.Component):
                     first.eq(1),
                     overwrite.eq(0),
                 ]
-        with m.If(load):
-            m.d.sync += [
-                current.eq(pending),
-                tile.eq(pending.base),
-                acc.eq(pending.acc),
-                rows.eq(pending.rows),
-                single_row.eq(pending.rows == 1),
-                few_rows.eq(pending.rows < ACCUMULATE_SPACING),
-                last_row.eq(pending.rows == 1),
-                last_tile.eq(pending.k_tiles == 1),
-                first.eq(1),
-                overwrite.eq(1),
-                self.active.eq(1),
-            ]
-        with m.Elif(finish):
-            m.d.sync += self.active.eq(0)
+            with m.If(~self.active | (last_row & last_tile)):
+                m.d.sync += [
+                    current.eq(pending),
+                    tile.eq(pending.base),
+                    acc.eq(pending.acc),
+                    rows.eq(pending.rows),
+                    single_row.eq(pending.rows == 1),
+                    few_rows.eq(pending.rows < ACCUMULATE_SPACING),
+                    last_row.eq(pending.rows == 1),
+                    last_tile.eq(pending.k_tiles == 1),
+                    first.eq(1),
+                    overwrite.eq(1),
+                    self.active.eq(pending_valid),
+                ]
         return m
 
     def _issue(self, m: Module, *, first: Value, few: Value) -> None:

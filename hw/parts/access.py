@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intformer.config import CoreConfig
-from intformer.hw.parts.streams import delay
+from intformer.hw.parts.streams import Skid, delay
 from intformer.hw.parts.walk import RowWalk, place_layout
 from intformer.hw.ports import READ_LATENCY, NarrowReadPort, WritePort
 
@@ -56,7 +56,7 @@ class GroupReader(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         m.submodules.walk = walk = RowWalk(self._config)
-        request, in_wide = Signal(), self.place.mem
+        request, in_wide = Signal(), _kept(m, self.place.mem)
         m.d.comb += [
             walk.load.eq(self.load),
             walk.more_rows.eq(self.more_rows),
@@ -78,8 +78,15 @@ class GroupReader(wiring.Component):
             ]
         codes = [self.act.data.word_select(k, 8).as_signed() for k in range(self._config.lanes)]
         extended = Cat(Cat(code, code[-1].replicate(8)) for code in codes)
-        m.d.comb += self.data.eq(Mux(in_wide, self.wide.data, extended))
+        m.d.comb += self.data.eq(Mux(self.place.mem, self.wide.data, extended))
         return m
+
+
+def _kept(m: Module, mem: Value) -> Value:
+    """``mem``, from one cycle after ``load`` on: apart from the register that selects the data."""
+    in_wide = Signal(attrs={"keep": 1})
+    m.d.sync += in_wide.eq(mem)
+    return in_wide
 
 
 class GroupWriter(wiring.Component):
@@ -118,7 +125,9 @@ class GroupWriter(wiring.Component):
         m = Module()
         lanes = self._config.lanes
         m.submodules.walk = walk = RowWalk(self._config)
-        in_wide, i = self.place.mem, self.i
+        m.submodules.skid = skid = Skid(self.i.payload.shape())
+        wiring.connect(m, wiring.flipped(self.i), skid.i)
+        in_wide, i = _kept(m, self.place.mem), skid.o
         m.d.comb += [
             walk.load.eq(self.load),
             walk.more_rows.eq(self.more_rows),

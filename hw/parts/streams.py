@@ -6,13 +6,13 @@ is reserved in the FIFO at the pipeline's end.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Shape, ShapeLike, Signal, ValueLike, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, ShapeLike, Signal, ValueLike, signed
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-__all__ = ["ClaimFifo", "CreditFifo", "RowJoin", "Tally", "delay", "row_beats"]
+__all__ = ["ClaimFifo", "CreditFifo", "RowJoin", "Skid", "Tally", "delay", "row_beats"]
 
 
 def row_beats(row_max: int, lanes: int) -> int:
@@ -226,6 +226,37 @@ class ClaimFifo(wiring.Component):
             store.i.eq(self.i),
             store.pop.eq(pop),
             self.o.eq(store.o),
+        ]
+        return m
+
+
+class Skid(wiring.Component):
+    """Cuts the way of ``ready``: that of ``i`` is a register, and ``o`` may still come at once.
+
+    A payload that ``o`` does not take in its cycle waits in a register, and ``i`` with it.
+
+    Members
+    -------
+    i: ``In(stream)``, o: ``Out(stream)``, of ``shape``; no cycle between them.
+    """
+
+    def __init__(self, shape: ShapeLike) -> None:
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        i, o = self.i, self.o
+        held = Signal()
+        ready = Signal(init=1, attrs={"keep": 1})  # ~held, apart from what `held` selects
+        waiting = Signal.like(i.payload, reset_less=True)
+        waits = o.valid & ~o.ready
+        m.d.sync += [held.eq(waits), ready.eq(~waits)]
+        with m.If(~held):
+            m.d.sync += waiting.eq(i.payload)
+        m.d.comb += [
+            i.ready.eq(ready),
+            o.valid.eq(i.valid | held),
+            o.payload.eq(Mux(held, waiting, i.payload)),
         ]
         return m
 

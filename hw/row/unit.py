@@ -184,24 +184,26 @@ class RowUnit(wiring.Component):
         """Lead the beats from the reader through one of the two components to the writer."""
         m.submodules.softmax = softmax = self._softmax
         m.submodules.layernorm = layernorm = self._layernorm
+        to_softmax = Signal(attrs={"keep": 1})  # for the handshakes, apart from what selects data
+        m.d.sync += to_softmax.eq(is_softmax)
         beat, lanes = reader.o.payload, self._config.lanes
         m.d.comb += [
-            softmax.i.valid.eq(reader.o.valid & is_softmax),
+            softmax.i.valid.eq(reader.o.valid & to_softmax),
             softmax.i.payload.x.eq(Cat(beat.data.word_select(k, 16)[:8] for k in range(lanes))),
             softmax.i.payload.keep.eq(beat.keep),
             softmax.i.payload.last.eq(beat.last),
-            layernorm.i.valid.eq(reader.o.valid & ~is_softmax),
+            layernorm.i.valid.eq(reader.o.valid & ~to_softmax),
             layernorm.i.payload.x.eq(beat.data),
             layernorm.i.payload.valid.eq(beat.valid),
             layernorm.i.payload.last.eq(beat.last),
-            reader.o.ready.eq(Mux(is_softmax, softmax.i.ready, layernorm.i.ready)),
+            reader.o.ready.eq(Mux(to_softmax, softmax.i.ready, layernorm.i.ready)),
         ]
         codes = Cat(Cat(softmax.o.payload.p[k], Const(0, 8)) for k in range(lanes))
         m.d.comb += [
-            writer.i.valid.eq(Mux(is_softmax, softmax.o.valid, layernorm.o.valid)),
+            writer.i.valid.eq(Mux(to_softmax, softmax.o.valid, layernorm.o.valid)),
             writer.i.payload.eq(Mux(is_softmax, codes, layernorm.o.payload.y.as_value())),
-            softmax.o.ready.eq(writer.i.ready & is_softmax),
-            layernorm.o.ready.eq(writer.i.ready & ~is_softmax),
+            softmax.o.ready.eq(writer.i.ready & to_softmax),
+            layernorm.o.ready.eq(writer.i.ready & ~to_softmax),
         ]
 
     def _parameters(self, m: Module, body: Signal) -> None:
