@@ -89,10 +89,9 @@ def describe(figures: dict[str, Any]) -> str:
     if path:
         total = sum(segment["delay_ns"] for segment in path)
         lines.append(f"  critical path, {total:.2f} ns:")
-        for segment in path:
+        for segment in _by_block(path):
             text = f"    {segment['delay_ns']:6.2f}  {segment['from']} -> {segment['to']}"
-            if segment["type"] in ("routing", "source", "clk-to-q"):
-                lines.append(text[:width])
+            lines.append(text[:width])
     return "\n".join(lines)
 
 
@@ -138,10 +137,23 @@ def _notes(name: str, figures: dict[str, Any]) -> str:
         lines += ["", f"Critical path, {total:.2f} ns:", ""]
         rows = [
             [f"{step['delay_ns']:.2f}", step["type"], f"`{step['from']}`", f"`{step['to']}`"]
-            for step in path
+            for step in _by_block(path)
         ]
         lines.append(markdown_table(["ns", "Kind", "From", "To"], rows))
     return "\n".join([*lines, ""])
+
+
+def _by_block(path: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The path with all that happens inside one block as one step: carry chains are long."""
+    steps: list[dict[str, Any]] = []
+    for step in path:
+        before = steps[-1] if steps else None
+        if before and before["from"] == before["to"] == step["from"] == step["to"]:
+            delay = round(before["delay_ns"] + step["delay_ns"], 3)
+            steps[-1] = before | {"delay_ns": delay, "type": "inside"}
+        else:
+            steps.append(step)
+    return steps
 
 
 def _uses(figures: dict[str, Any], name: str) -> bool:

@@ -9,7 +9,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from proofs import Flow, StreamProof, anyconst, anyseq, prove
 
-from intformer.hw.parts.streams import CreditFifo
+from intformer.hw.parts.streams import CreditFifo, Skid
 
 
 class Counter(Elaboratable):
@@ -101,6 +101,11 @@ def test_queue_obeys() -> None:
 def test_queue_with_register_obeys() -> None:
     flow = replace(FLOW, expect=None)  # following a payload is the expensive part
     prove(StreamProof(Queue(registered=True), [flow]), depth=20, solver="minisat")
+
+
+def test_skid_obeys() -> None:
+    flow = Flow(capacity=1, bound=1, expect=lambda payload: payload)
+    prove(StreamProof(Skid(4), [flow]), depth=12, solver="minisat")
 
 
 @pytest.mark.parametrize("fault", ["drop", "invent", "change", "retract", "stick", "value"])
