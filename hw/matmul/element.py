@@ -64,10 +64,13 @@ class ProcessingElement(wiring.Component):
         shadow = Signal.like(self.w, reset_less=True)
         weight = Signal.like(self.w, reset_less=True)
         passed = Signal.like(self.w, reset_less=True)
+        # Elements of other rows have the same ones at the same time. Synthesis would make them one,
+        # with readers all over the device.
+        switch, shift = (Signal(name=name, attrs={"keep": 1}) for name in ("switched", "shifted"))
         m.d.sync += [
             activation.eq(self.a),
-            self.switch_out.eq(self.switch),
-            self.shift_out.eq(self.shift),
+            switch.eq(self.switch),
+            shift.eq(self.shift),
             passed.eq(shadow),
         ]
         with m.If(self.shift):
@@ -77,6 +80,8 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [
             self.a_out.eq(activation),
             self.w_out.eq(passed),
+            self.switch_out.eq(switch),
+            self.shift_out.eq(shift),
             product.a.eq(activation.as_signed()),
             product.word.eq(weight),
         ]
