@@ -38,18 +38,6 @@ class CoreCase:
 
 CORES = {
     "lfe5u-85f": CoreCase(preset="lfe5u-85f", device="LFE5U-85F", target_mhz=120),
-    # With half the lanes, and memories of the same size: leaves the device room to route.
-    "lfe5u-85f-2-lanes": CoreCase(
-        preset="lfe5u-85f",
-        device="LFE5U-85F",
-        target_mhz=120,
-        changes={
-            "name": "lfe5u-85f-2-lanes",
-            "lanes": 2,
-            "wide_words": 16384,
-            "param_groups": 1024,
-        },
-    ),
     "8x8": CoreCase(
         preset="8x8",
         device="LFE5U-85F",
