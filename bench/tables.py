@@ -10,7 +10,7 @@ from intformer.results import markdown_table
 
 __all__ = ["cost_rows", "error_rows", "markdown", "text_table"]
 
-COST_HEADS = ["Unit", "LUT", "FF", "DSP", "BRAM", "Fmax", "Latency", "Per cycle"]
+COST_HEADS = ["Unit", "LUT", "FF", "DSP", "BRAM", "Fmax", "by seed", "Latency", "Per cycle"]
 ERROR_HEADS = ["Unit", "Cases", "Worst error, steps", "Correctly rounded"]
 ORACLE_HEADS = ["Oracle", "Values", "Differences", "at ties", "ours not nearest", "theirs"]
 BESIDE_HEADS = ["Unit", "LUT", "FF", "DSP", "BRAM", "Fmax", *ERROR_HEADS[2:]]
@@ -37,9 +37,10 @@ def cost_rows(costs: Figures, name: str) -> list[list[str]]:
         if "lut" in cost:
             fmax = f"{cost['fmax_mhz']:.0f}" + ("" if cost["routed"] else " (estimate)")
             cells = [f"{cost[key]:,}" for key in ("lut", "ff", "dsp", "bram")]
-            rows.append([case, *cells, fmax, *timing])
+            seeds = " / ".join(f"{mhz:.0f}" for mhz in cost["fmax_seeds"].values())
+            rows.append([case, *cells, fmax, seeds, *timing])
         else:
-            rows.append([case, *["–"] * 4, _reason(cost, name), *timing])
+            rows.append([case, *["–"] * 4, _reason(cost, name), "–", *timing])
     return rows
 
 

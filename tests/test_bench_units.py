@@ -15,7 +15,15 @@ from intformer.cli import main
 from intformer.fpga.devices import DEVICES
 
 SMALL = "RowMaximum int8, 1 lane"
-COST = {"lut": 100, "ff": 90, "dsp": 1, "bram": 0, "fmax_mhz": 150.0, "routed": True}
+COST = {
+    "lut": 100,
+    "ff": 90,
+    "dsp": 1,
+    "bram": 0,
+    "fmax_mhz": 150.0,
+    "fmax_seeds": {"1": 140.0, "2": 160.0},
+    "routed": True,
+}
 KEPT = {
     "costs": {
         "Twice 1 lane": {
@@ -148,7 +156,7 @@ def test_page_says_what_the_timing_leaves_out():
     figures["costs"]["Twice 1 lane"]["devices"] = {"GW2A-18": COST}
     page = tables.markdown(figures)
     assert "Paths through DSPs are not in nextpnr's timing." in page
-    assert "| Twice 1 lane | 100 | 90 | 1 | 0 | 150 | 3 | 1 |" in page
+    assert "| Twice 1 lane | 100 | 90 | 1 | 0 | 150 | 140 / 160 | 3 | 1 |" in page
 
 
 def test_softmax_units_stand_beside_each_other():
