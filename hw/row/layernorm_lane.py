@@ -44,7 +44,8 @@ class NormalizeLane(wiring.Component):
     Parameters
     ----------
     row_max: largest ``n``.
-    multipliers: ``"dsp"`` or ``"luts"``: what computes ``n*x``. The wide product takes four DSPs.
+    multipliers: ``"dsp"`` or ``"luts"``: what computes ``n*x``. The wide product takes
+        four DSPs, and LUTs for its low bits.
     target: family whose multiplier blocks to use.
 
     Members

@@ -44,7 +44,7 @@ class NormalizeRows(wiring.Component):
     row_max: longest row, in elements.
     centered: subtract the mean (LayerNorm), or not (RMSNorm).
     multipliers: ``"dsp"`` or ``"luts"``: what computes squares and ``n*x``. In both cases the
-        product with the reciprocal takes four multiplier blocks per lane.
+        product with the reciprocal takes four multiplier blocks per lane, and LUTs for low bits.
     target: family whose multiplier blocks to use; see :class:`intformer.hw.parts.mul18.Mul18`.
     param_latency: cycles from ``param_index`` to the parameters.
 
