@@ -28,6 +28,8 @@ class Device:
     lut_and_ff: whether one cell, the unit of ``LUT4``, holds a LUT and a flip-flop together, so
         that a flip-flop alone takes a whole one.
     timing_note: what the tool's timing leaves out.
+    dsp_strips: sites of the multiplier blocks, as nextpnr calls them: strips across the device from
+        top to bottom, each from left to right. Empty where no floorplan is made.
     """
 
     name: str
@@ -42,6 +44,25 @@ class Device:
     pins: tuple[str, ...] = ()
     lut_and_ff: bool = False
     timing_note: str = ""
+    dsp_strips: tuple[tuple[str, ...], ...] = ()
+
+
+_ECP5_STRIPS = {
+    "25k": ((13,), (4, 13, 22, 33, 42, 51, 60)),
+    "45k": ((22, 46), (4, 13, 22, 31, 42, 51, 60, 69, 78)),
+    "85k": ((10, 34, 58), (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)),
+}
+"""Rows of the strips of DSP blocks, and the first column of every group of four in them."""
+_ECP5_GROUP = ((0, 0), (1, 1), (4, 4), (5, 5))
+"""MULT18X18D in a group: columns from the first, number in the site's name."""
+
+
+def _ecp5_strips(size: str) -> tuple[tuple[str, ...], ...]:
+    rows, groups = _ECP5_STRIPS[size]
+    return tuple(
+        tuple(f"X{x + dx}/Y{y}/MULT18_{number}" for x in groups for dx, number in _ECP5_GROUP)
+        for y in rows
+    )
 
 
 def _ecp5(name: str, size: str, package: str) -> Device:
@@ -58,6 +79,7 @@ def _ecp5(name: str, size: str, package: str) -> Device:
             "MULT18X18D": "DSP",
             "DP16KD": "BRAM",
         },
+        dsp_strips=_ecp5_strips(size),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from intformer.fpga.devices import Device
+from intformer.fpga.floorplan import fix_sites
 from intformer.fpga.harness import PORTS, Harness
 from intformer.fpga.tools import Progress, run_nextpnr, run_yosys
 
@@ -60,11 +61,18 @@ def harnessed(component: wiring.Component) -> str:
 
 
 def synthesize(
-    source: str, *, device: Device, build: Path, progress: Progress, top: str = TOP
+    source: str,
+    *,
+    device: Device,
+    build: Path,
+    progress: Progress,
+    top: str = TOP,
+    sites: Mapping[str, str] | None = None,
 ) -> Path:
     """Map RTLIL to the cells of ``device``; return the netlist's path.
 
-    The files ``TOP.il``, ``TOP.json`` and ``yosys.log`` stay in ``build``.
+    ``sites`` are those of a :func:`~intformer.fpga.floorplan.floorplan`. The files ``TOP.il``,
+    ``TOP.json`` and ``yosys.log`` stay in ``build``.
 
     Raises
     ------
@@ -77,7 +85,10 @@ def synthesize(
     read = f"read_rtlil {top}.il; hierarchy -top {top}; {device.prepare}"
     script = f"{read} {device.synth} -top {top}; {device.finish} write_json {top}.json"
     run_yosys(script, build=build)
-    return build / f"{top}.json"
+    netlist = build / f"{top}.json"
+    if sites:
+        fix_sites(netlist, sites, top=top)
+    return netlist
 
 
 def place_and_route(

@@ -20,6 +20,7 @@ from amaranth.lib import wiring
 
 from intformer.errors import DeviceTooSmall
 from intformer.fpga.devices import Device
+from intformer.fpga.floorplan import floorplan
 from intformer.fpga.flow import TOP, Placement, harnessed, place_and_route, synthesize
 from intformer.fpga.harness import HarnessShare, harness_share
 from intformer.fpga.tools import Progress, tool_versions
@@ -85,16 +86,17 @@ def measure(
     if not seeds:
         raise ValueError("seeds must hold at least one seed")
     source = harnessed(component)
+    sites = floorplan(source, device=device, top=TOP)
     versions = sorted(tool_versions([device]).items())
     steps = [device.prepare, device.synth, device.finish]
-    settings = [steps, device.arguments, target_mhz, router, versions]
+    settings = [steps, device.arguments, target_mhz, router, versions, *sites.items()]
     digest = hashlib.sha256(json.dumps([settings, source]).encode()).hexdigest()
     cache = cache_dir() / "fpga" / digest
     missing = [seed for seed in seeds if not (cache / f"{seed}.json").exists()]
     if missing:
         where = build or cache / f"build.{os.getpid()}"
         cache.mkdir(parents=True, exist_ok=True)
-        netlist = synthesize(source, device=device, build=where, progress=progress)
+        netlist = synthesize(source, device=device, build=where, progress=progress, sites=sites)
         share = harness_share(netlist, top=TOP)
         for seed in missing:
             try:

@@ -81,8 +81,9 @@ def _mult18x18d(m: Module, a: Value, b: Value) -> Value:
         "i_SOURCEA": Const(0),
         "i_SOURCEB": Const(0),
     }
+    # At the top of the ports: constant zeros need no wires, copies of a sign would.
     for name, value in (("A", a), ("B", b)):
-        wide = Cat(value, value[-1].replicate(18 - len(value)))
+        wide = Cat(Const(0, 18 - len(value)), value)
         ports |= {f"i_{name}{index}": wide[index] for index in range(18)}
     ports |= {f"o_P{index}": product[index] for index in range(36)}
     clocks = {
@@ -91,4 +92,4 @@ def _mult18x18d(m: Module, a: Value, b: Value) -> Value:
         for what in ("CLK", "CE", "RST")
     }
     m.submodules.mult18x18d = Instance("MULT18X18D", **clocks, **ports)
-    return product.as_signed()
+    return product[36 - len(a) - len(b) :].as_signed()
