@@ -179,12 +179,12 @@ class ScaleLane(wiring.Component):
         """:attr:`latency` of a unit with these parameters."""
         product = LutProduct.latency_of(_z_bits(row_max), 16)
         rounding = RoundingShift.latency_of(amount_max=SHIFT_MAX - 1, saturate=True)
-        return 2 + product + 1 + rounding + 2
+        return 2 + product + 1 + rounding + 3
 
     @property
     def latency(self) -> int:
         """Cycles from ``z`` to ``y``."""
-        return 2 + self._product.latency + 1 + self._round.latency + 2
+        return 2 + self._product.latency + 1 + self._round.latency + 3
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -214,11 +214,17 @@ class ScaleLane(wiring.Component):
         shift = delay(m, self.parameters.shift, 2 + product.latency, name="shift", reset_less=True)
         beta_shift = BETA_SHIFT + NORM_GUARD
         shifted = Signal(signed(len(rounding.o) + 1), reset_less=True)
+        below, above = Signal(reset_less=True), Signal(reset_less=True)
+        compared = Signal.like(self.y, reset_less=True)
         w_top = (product.o >> beta_shift) + beta
         m.d.sync += [
             rounding.x.eq(Cat(product.o[NORM_GUARD:beta_shift], w_top)),
             rounding.amount.eq(shift - 1),
             shifted.eq(rounding.o + self.zero_point),
-            self.y.eq(Mux(shifted < self.lo, self.lo, Mux(shifted > self.hi, self.hi, shifted))),
+            # Compared, then chosen: both in one cycle would be the longest path of the core.
+            below.eq(shifted < self.lo),
+            above.eq(shifted > self.hi),
+            compared.eq(shifted),
+            self.y.eq(Mux(below, self.lo, Mux(above, self.hi, compared))),
         ]
         return m
