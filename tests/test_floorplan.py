@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -29,17 +30,19 @@ def position(site: str) -> tuple[int, int]:
 def test_large_array():
     plan = floorplan(modules(16, 8), device=DEVICES["LFE5U-85F"], top=TOP)
     assert len(plan) == len(set(plan.values())) == 128
-    right_end = -1
     for place in range(8):
         name = "core.array.pe_{}_{}.product.mul.mult18x18d"
         column = [position(plan[name.format(row, place)]) for row in range(16)]
-        # Bands from left to right; in each the halves go down and up, and end in one strip.
-        assert right_end < min(x for x, _ in column)
-        right_end = max(x for x, _ in column)
+        # In every band the halves go down and up, and end in one strip.
         heights = [y for _, y in column]
         assert heights[:8] == sorted(heights[:8])
         assert heights[8:] == sorted(heights[8:], reverse=True)
         assert heights[7] == heights[15] == 34
+    for strip in DEVICES["LFE5U-85F"].dsp_strips:
+        taken = [site in plan.values() for site in strip]
+        # Both ends are full, and what is free is in one piece.
+        assert taken[0] and taken[-1]
+        assert sum(a != b for a, b in pairwise(taken)) == 2
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ class SystolicArray(wiring.Component):
     -----
     A vector per cycle, tile after tile; nothing stalls. A segment of up to 8 rows (4 or 9 for
     ``w4a8_packed``) is a chain of partial sums; the segments work at the same time, and a tree adds
-    their sums. Weights outside the format's range give wrong sums.
+    their sums. Weights outside the format's range give wrong sums. Reset does not reach what is on
+    its way: after it, ``switch`` and ``shift`` must stay 0 for ``rows + cols`` cycles.
     """
 
     def __init__(
@@ -146,15 +147,11 @@ class SystolicArray(wiring.Component):
         m = Module()
         form, segments = self.shape.format, self.shape.segments
         words, shift = self._encode(m)
-        control = [Cat(self.switch, shift)]
-        for index in range(1, max(segments)):
-            control.append(Signal(2, name=f"control_{index}"))
-            m.d.sync += control[index].eq(control[index - 1])
         feet = [Foot(form, segments=segments) for _ in range(self.shape.elements)]
         first = 0
         for number, height in enumerate(segments):
-            # Row r of the longest segment runs r cycles late; shorter ones end with it.
-            bottom = self._add_segment(m, first, words, control[len(control) - height :])
+            rows = range(first, first + height)
+            bottom = self._add_segment(m, rows, words, Cat(self.switch, shift))
             for foot, element in zip(feet, bottom, strict=True):
                 m.d.comb += getattr(foot, f"segment_{number}").eq(element.psum_out)
             first += height
@@ -184,21 +181,22 @@ class SystolicArray(wiring.Component):
         return words, complete
 
     def _add_segment(
-        self, m: Module, first: int, words: list[Value], control: list[Value]
+        self, m: Module, rows: range, words: list[Value], control: Value
     ) -> list[ProcessingElement]:
-        """Elements from row ``first`` on, one row for each of ``control``; returns the last row."""
+        """The elements of ``rows``; returns the last row."""
         form = self.shape.format
-        late = max(self.shape.segments) - len(control)
         lines: list[list[ProcessingElement]] = []
-        for above, row_control in enumerate(control):
-            row = first + above
+        for above, row in enumerate(rows):
+            # Row r of the longest segment runs r cycles late; shorter ones end with it.
+            late = max(self.shape.segments) - len(rows) + above
             vectors = [self.a[row]] if form.vectors == 1 else list(self.a[row])
             values = Cat(form.encode_activations(vectors), words[row])
-            values = delay(m, values, late + above, name=f"skew_{row}", reset_less=True)
+            values = delay(m, values, late, name=f"skew_{row}", reset_less=True)
+            row_control = delay(m, control, late, name=f"control_{row}", reset_less=True, keep=True)
             line = [ProcessingElement(form, above=above) for _ in range(self.shape.elements)]
             for index, element in enumerate(line):
                 m.submodules[f"pe_{row}_{index}"] = element
-            self._connect_row(m, line, Value.cast(values), row_control)
+            self._connect_row(m, line, Value.cast(values), Value.cast(row_control))
             lines.append(line)
         for upper, lower in pairwise(lines):
             for source, target in zip(upper, lower, strict=True):

@@ -66,7 +66,10 @@ class ProcessingElement(wiring.Component):
         passed = Signal.like(self.w, reset_less=True)
         # Elements of other rows have the same ones at the same time. Synthesis would make them one,
         # with readers all over the device.
-        switch, shift = (Signal(name=name, attrs={"keep": 1}) for name in ("switched", "shifted"))
+        switch, shift = (
+            Signal(name=name, reset_less=True, attrs={"keep": 1})
+            for name in ("switched", "shifted")
+        )
         m.d.sync += [
             activation.eq(self.a),
             switch.eq(self.switch),

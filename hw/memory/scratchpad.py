@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -27,6 +27,8 @@ from intformer.isa import Unit
 
 __all__ = ["ActScratchpad", "MemoryCopy", "ParamMemory", "TraceSignature", "WideScratchpad"]
 
+_BANK_BITS = 8 << 14
+"""Largest bank of a memory: eight blocks of 16 kbit."""
 WIDE_CLIENTS = ("matmul", "fetch")
 NARROW_CLIENTS = ("post_src", "row", "move", "dma")
 WRITERS = (Unit.POST, Unit.ROW, Unit.MOVE, Unit.DMA)
@@ -64,12 +66,13 @@ class MemoryCopy(wiring.Component):
     -------
     read_word, read_sub: ``In``; word and part.
     data: ``Out(width / groups)``; :data:`intformer.hw.ports.READ_LATENCY` cycles later.
-    write_word, write_en, write_data: ``In``; seen by reads of this cycle and later ones. What a
-        read of the cycle before returns of the same word is not defined.
+    write_word, write_en, write_data: ``In``; seen by reads of the next cycle and later ones. What
+        a read of this cycle returns of the same word is not defined.
 
     Notes
     -----
-    Between registers on both sides of the block RAM, which is slow to answer.
+    Between registers on both sides of the block RAM, which is slow to answer. A large memory is
+    made of banks side by side, each with registers of its own: its blocks lie all over the device.
     """
 
     def __init__(self, width: int, *, depth: int, groups: int = 1, granularity: int) -> None:
@@ -95,28 +98,43 @@ class MemoryCopy(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        # With this attribute, and the block RAM's own register apart from the read port, synthesis
-        # adds no logic for reads of what is being written.
-        memory = Memory(shape=self._width, depth=self._depth, init=[], attrs={"no_rw_check": 1})
-        m.submodules.memory = memory
-        read = memory.read_port(domain="comb")
-        write = memory.write_port(granularity=self._granularity)
-        address = Signal(len(read.addr), reset_less=True)
-        answer = Signal(self._width, reset_less=True)
-        word = Signal(self._width, reset_less=True)
-        m.d.sync += [address.eq(self.read_word), answer.eq(read.data), word.eq(answer)]
-        m.d.comb += [
-            read.addr.eq(address),
-            write.addr.eq(self.write_word[: len(write.addr)]),
-            write.en.eq(self.write_en),
-            write.data.eq(self.write_data),
-        ]
+        step = self._granularity
+        parts = self._width // step
+        banks = min(parts, -(-self._width * self._depth // _BANK_BITS))
+        word = []
+        for bank in range(banks):
+            first, end = (parts * edge // banks for edge in (bank, bank + 1))
+            enable, data_in = self.write_en[first:end], self.write_data[first * step : end * step]
+            word.append(self._bank(m, bank, enable, data_in))
         if self._groups == 1:
-            m.d.comb += self.data.eq(word)
+            m.d.comb += self.data.eq(Cat(word))
         else:
             sub = delay(m, self.read_sub[: ceil_log2(self._groups)], READ_LATENCY, name="sub")
-            m.d.comb += self.data.eq(word.word_select(sub, len(self.data)))
+            m.d.comb += self.data.eq(Cat(word).word_select(sub, len(self.data)))
         return m
+
+    def _bank(self, m: Module, number: int, write_en: Value, write_data: Value) -> Signal:
+        """Add a bank; return what it has read."""
+        # With this attribute, and the block RAM's own register apart from the read port, synthesis
+        # adds no logic for reads of what is being written.
+        width = len(write_data)
+        memory = Memory(shape=width, depth=self._depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules[f"memory_{number}"] = memory
+        read = memory.read_port(domain="comb")
+        write = memory.write_port(granularity=self._granularity)
+        bits = len(read.addr)
+        address, place = (
+            delay(m, word[:bits], 1, name=f"{name}_{number}", reset_less=True, keep=True)
+            for name, word in (("address", self.read_word), ("place", self.write_word))
+        )
+        written = delay(m, write_data, 1, name=f"written_{number}", reset_less=True)
+        m.d.comb += [
+            read.addr.eq(address),
+            write.addr.eq(place),
+            write.en.eq(delay(m, write_en, 1, name=f"enable_{number}")),
+            write.data.eq(written),
+        ]
+        return delay(m, read.data, 2, name=f"answer_{number}", reset_less=True)
 
 
 def _share_reads(
@@ -144,35 +162,25 @@ def _share_writes(
     *,
     groups: int,
 ) -> None:
-    """Connect ``ports``, in the order of :data:`WRITERS`, to all ``copies``, and trace them.
-
-    A register stands before the memories, as there does before their reads.
-    """
+    """Connect ``ports``, in the order of :data:`WRITERS`, to all ``copies``, and trace them."""
     m.submodules.write_arbiter = arbiter = GrantArbiter(
         ports[0].req.payload.shape(), clients=len(ports)
     )
     for port, i in zip(ports, arbiter.i, strict=True):
         connect(m, flipped(port.req), i)
     item, valid = arbiter.o.payload, arbiter.o.valid
-    taken = Signal(item.shape(), reset_less=True)
-    enable = Signal(groups * len(item.mask))
-    m.d.sync += [
-        taken.eq(item),
-        enable.eq(
-            Cat(
-                item.mask & (valid & (item.sub == group)).replicate(len(item.mask))
-                for group in range(groups)
-            )
-        ),
-        trace.valid.eq(valid),
-    ]
+    enable = Cat(
+        item.mask & (valid & (item.sub == group)).replicate(len(item.mask))
+        for group in range(groups)
+    )
     for copy in copies:
         m.d.comb += [
-            copy.write_word.eq(taken.word),
+            copy.write_word.eq(item.word),
             copy.write_en.eq(enable),
-            copy.write_data.eq(taken.data.replicate(groups)),
+            copy.write_data.eq(item.data.replicate(groups)),
         ]
-    m.d.comb += [getattr(trace, n).eq(taken[n]) for n in ("word", "sub", "mask", "data")]
+    m.d.sync += trace.valid.eq(valid)
+    m.d.sync += [getattr(trace, n).eq(item[n]) for n in ("word", "sub", "mask", "data")]
     wrote = (
         Const(unit.value, 3) & grant.replicate(3)
         for unit, grant in zip(WRITERS, arbiter.grant, strict=True)
@@ -280,7 +288,7 @@ class ParamMemory(wiring.Component):
     -------
     post, row: ``In(ParamReadPort)``.
     write: ``In(stream)`` of ``{addr: 12, data: 64*lanes}``; always ready; seen by reads of the
-        same cycle.
+        next cycle.
     """
 
     def __init__(self, config: CoreConfig) -> None:

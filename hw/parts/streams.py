@@ -21,11 +21,23 @@ def row_beats(row_max: int, lanes: int) -> int:
 
 
 def delay(
-    m: Module, value: ValueLike, cycles: int, *, name: str, reset_less: bool = False
+    m: Module,
+    value: ValueLike,
+    cycles: int,
+    *,
+    name: str,
+    reset_less: bool = False,
+    keep: bool = False,
 ) -> ValueLike:
-    """Return ``value`` as it was ``cycles`` cycles ago, through that many registers."""
+    """Return ``value`` as it was ``cycles`` cycles ago, through that many registers.
+
+    ``keep``: apart from other registers that hold the same.
+    """
+    attributes = {"keep": 1} if keep else {}
     for index in range(cycles):
-        register = Signal.like(value, name=f"{name}_d{index + 1}", reset_less=reset_less)
+        register = Signal.like(
+            value, name=f"{name}_d{index + 1}", reset_less=reset_less, attrs=attributes
+        )
         m.d.sync += register.eq(value)
         value = register
     return value

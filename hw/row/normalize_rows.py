@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 from intformer.config import CHOICES
 from intformer.hw.parts.arithmetic import reduce_tree, tree_latency
 from intformer.hw.parts.product import Product
-from intformer.hw.parts.streams import ClaimFifo, CreditFifo, delay, row_beats
+from intformer.hw.parts.streams import ClaimFifo, CreditFifo, Skid, delay, row_beats
 from intformer.hw.row.divide import Reciprocal
 from intformer.hw.row.isqrt import SquareRoot
 from intformer.hw.row.layernorm_lane import NormalizeLane, ScaleLane
@@ -193,7 +193,10 @@ class NormalizeRows(wiring.Component):
         ]
         for source, sink in ((variance, normalizer), (normalizer, root), (root, reciprocal)):
             m.d.comb += [sink.i.valid.eq(source.o.valid), source.o.ready.eq(sink.i.ready)]
-        return reciprocal.o
+        # The serial units may be far from the lanes.
+        m.submodules.skid = skid = Skid(reciprocal.o.payload.shape())
+        wiring.connect(m, reciprocal.o, skid.i)
+        return skid.o
 
     def _turns(self, m: Module, x_fifo: ClaimFifo, recips: stream.Interface) -> Any:
         """Let the beats of a row go when its reciprocal is there; return the present row."""
