@@ -247,9 +247,7 @@ class SdramSimulator:
                 "controller.sv": verilog.emit(controller, name="controller"),
                 "visible.vlt": _VISIBLE,
                 "sdram.sv": model_source(),
-                "sdram_pair.sv": pair_source(
-                    self.config, self.chip, input_registers=self._inputs
-                ),
+                "sdram_pair.sv": pair_source(self.config, self.chip, input_registers=self._inputs),
                 "sdram_tb.sv": model_source("sdram_tb.sv"),
             },
             toplevel="sdram_tb",
@@ -265,9 +263,7 @@ class SdramSimulator:
             build_args=_ARGS,
         )
 
-    def run(
-        self, mode: str, *, commands: int, seed: int = 1, stall: float = 0.0
-    ) -> SdramFigures:
+    def run(self, mode: str, *, commands: int, seed: int = 1, stall: float = 0.0) -> SdramFigures:
         """Run ``commands`` commands of the traffic ``mode``, one of :data:`MODES`.
 
         Every read is compared with what was written before, and all of the chip's content at the
