@@ -29,8 +29,9 @@ __all__ = [
 MODES = ("linear_reads", "random_reads", "mixed", "linear_writes", "random", "single_reads")
 """Kinds of traffic, in the order of the numbers in ``sdram_tb.sv``.
 
-Bursts of 16 beats: reads along the memory, reads anywhere, three reads along and then a write along
-another place, writes along; then anything of 1 to 256 beats with pauses; then single beats anywhere.
+Bursts of 16 beats: reads along the memory, reads anywhere, three reads along and then a write
+along another place, writes along; then anything of 1 to 256 beats with pauses; then reads of single
+beats anywhere.
 """
 
 RULES = (

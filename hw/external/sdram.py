@@ -34,8 +34,8 @@ class Sdram(wiring.Component):
     open until another row of their bank, or a refresh, is wanted. Reads, writes and refreshes
     happen in the order of the commands.
 
-    The chip is addressed word by word (burst length 1), with the smallest CAS latency that the clock
-    allows.
+    The chip is addressed word by word (burst length 1), with the smallest CAS latency that the
+    clock allows.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class Sdram(wiring.Component):
     Raises
     ------
     ValueError
-        If the bus is too wide, the clock too fast or too slow for the chip, or ``read_delay`` out of
-        range.
+        If the bus is too wide, the clock too fast or too slow for the chip, or ``read_delay`` out
+        of range.
     """
 
     def __init__(

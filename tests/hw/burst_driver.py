@@ -63,20 +63,22 @@ class BurstDriver:
         """Transfer ``bursts``, in order; return when the last beat has come."""
         dut = self._dut
         waiting = deque(bursts)
+        offered = {"cmd": False, "wdata": False}
         while waiting or self._expected or self._to_write:
-            if not int(dut.mem__cmd__valid.value) and waiting and not self._stalls():
+            if not offered["cmd"] and waiting and not self._stalls():
                 address, beats, write = waiting[0]
                 fields = [(address, 32), (beats - 1, 8), (int(write), 1)]
                 dut.mem__cmd__payload.value = pack(fields)
-                dut.mem__cmd__valid.value = 1
-            if not int(dut.mem__wdata__valid.value) and self._to_write and not self._stalls():
+                offered["cmd"] = True
+            if not offered["wdata"] and self._to_write and not self._stalls():
                 dut.mem__wdata__payload.value = self._to_write[0]
-                dut.mem__wdata__valid.value = 1
+                offered["wdata"] = True
+            for name, valid in offered.items():
+                getattr(dut, f"mem__{name}__valid").value = int(valid)
             await ReadOnly()
             takes = {
-                name: int(getattr(dut, f"mem__{name}__valid").value)
-                and int(getattr(dut, f"mem__{name}__ready").value)
-                for name in ("cmd", "wdata")
+                name: valid and int(getattr(dut, f"mem__{name}__ready").value)
+                for name, valid in offered.items()
             }
             takes["rdata"] = int(dut.mem__rdata__valid.value)
             value = int(dut.mem__rdata__payload.value) if takes["rdata"] else 0
@@ -90,9 +92,10 @@ class BurstDriver:
                 assert value == right, f"{address:#x}: {value:#x}, not {right:#x}"
             if takes["wdata"]:
                 self._to_write.popleft()
-                dut.mem__wdata__valid.value = 0
+                offered["wdata"] = False
             if takes["cmd"]:
                 self._take(waiting.popleft())
-                dut.mem__cmd__valid.value = 0
+                offered["cmd"] = False
             self._cycle += 1
             assert self._cycle < limit, f"{len(waiting)} bursts left"
+        dut.mem__cmd__valid.value = dut.mem__wdata__valid.value = 0

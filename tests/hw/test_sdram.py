@@ -160,7 +160,7 @@ def test_finds_wrong_timing(rule):
 
 def test_finds_a_wrong_read_delay():
     wrong = Sdram(config(4), chip=quick(ALLIANCE), clock_hz=100e6, read_delay=1)
-    with pytest.raises(SdramFailed, match="read [0-9a-f]+, not"):
+    with pytest.raises(SdramFailed, match=r"read [0-9a-f]+, not"):
         simulator(quick(ALLIANCE), 4, 100, controller=wrong).run("random", commands=2000)
 
 

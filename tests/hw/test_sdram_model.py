@@ -25,7 +25,7 @@ CHIP = replace(
     refresh_rows=8,
     power_up_us=1.0,
 )
-"""At 10 ns: tRCD 3, tRP 3, tRAS 5, tRC 10, tRFC 7, tWR 2, tRRD 2, tMRD 2 cycles; a refresh in 781."""
+"""At 10 ns: tRCD 3, tRP 3, tRAS 5, tRC 10, tRFC 7, tWR 2, tRRD 2, tMRD 2, tREFI 781 cycles."""
 MODE = 2 << 4
 PARAMETERS = model_parameters(CHIP)
 
@@ -48,7 +48,7 @@ class Driver:
             await FallingEdge(self.dut.clk)
 
     async def command(self, code: int, *, after: int, ba: int = 0, a: int = 0) -> None:
-        """Give a command so many cycles after the one before; ``code``: RAS, CAS, WE, low active."""
+        """Give a command so many cycles after the last one; ``code``: RAS, CAS, WE, active low."""
         await self.wait(after - 1)
         self.dut.cs_n.value = 0
         self.dut.ras_n.value = code >> 2
