@@ -3,7 +3,7 @@
 Each chip at its board's clock and bus, and at faster ones: share of the pins' bandwidth for weight
 streams and other traffic; and random commands, of which each read beat, the whole content at the
 end, and every rule of the chip's data sheet are checked. Then the controller is placed and routed
-alone. The figures go to ``docs/results/sdram.{json,md}``; a run of one part replaces that part only.
+alone. The figures go to ``docs/results/sdram.{json,md}``; a run of one part replaces that part.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def markdown(figures: dict[str, Any]) -> str:
     lines += [
         "Random commands: 1 to 256 beats, a half of them writes, at places that are near, far or",
         "in another row of the same bank, with pauses. Each beat that is read is compared, all of",
-        f"the chip's content at the end, and {len(RULES)} rules of the chip are checked throughout.",
+        f"the chip's content at the end, and {len(RULES)} rules of the chip in every cycle.",
         "",
     ]
     heads = ["Chip", "Bus", "MHz", "Seed", "Commands", "Beats read", "Beats written", "Cycles"]
@@ -172,8 +172,8 @@ def markdown(figures: dict[str, Any]) -> str:
     if figures.get("costs"):
         seeds = ", ".join(str(seed) for seed in COST_SEEDS)
         lines += [
-            f"Placed and routed alone, nextpnr asked for {COST_MHZ:g} MHz; median of the seeds "
-            f"{seeds}. LUT4 counts the distributed RAM of the write buffer.",
+            f"Placed and routed, nextpnr asked for {COST_MHZ:g} MHz, median of seeds {seeds}.",
+            "LUT4 counts the distributed RAM of the write buffer.",
             "",
         ]
         heads = ["Chip", "Bus", "Device", "LUT4", "FF", "BRAM", "Fmax", "By seed"]

@@ -90,8 +90,8 @@ class Sdram(wiring.Component):
     def read_latency(self) -> int:
         """Cycles from the acceptance of a read of an open row to its first beat, if idle."""
         assemble = self._widths.words if self._widths.words > 1 else self._widths.parts > 1
-        # Splitter 2, rows 3, queue 2, column command 1, pins 1, chip, register.
-        return 9 + self._timing.cas + self._read_delay + assemble
+        # Splitter 2, rows 2, queue 2, column command 1, pins 1; then the chip's.
+        return 8 + self._timing.cas + self._read_delay + assemble
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()

@@ -10,6 +10,7 @@ import cocotb
 import numpy as np
 import pytest
 import streams
+from amaranth.sim import Simulator
 from burst_driver import Burst, BurstDriver
 
 from intformer.config import CoreConfig
@@ -183,6 +184,35 @@ def test_timing_at_other_clocks():
     assert ALLIANCE.timing(25e6).rfc == 2
     assert ALLIANCE.timing(120e6).cas == 3
     assert ETRON.timing(120e6).rc == 9
+
+
+@pytest.mark.parametrize(
+    ("chip", "bus_bytes", "read_delay"),
+    [(ALLIANCE, 2, 0), (ALLIANCE, 4, 1), (ALLIANCE, 8, 0), (ETRON, 4, 2), (ETRON, 1, 0)],
+    ids=name_of,
+)
+def test_read_latency(chip, bus_bytes, read_delay):
+    dut = Sdram(config(bus_bytes), chip=quick(chip), clock_hz=100e6, read_delay=read_delay)
+    beats = []
+
+    async def read_twice(ctx):
+        for _ in range(2):  # the first one opens the row
+            ctx.set(dut.mem.cmd.valid, 1)
+            await ctx.tick().until(dut.mem.cmd.ready)
+            ctx.set(dut.mem.cmd.valid, 0)
+            cycles = 0
+            while not ctx.get(dut.mem.rdata.valid):
+                await ctx.tick()
+                cycles += 1
+            # `ctx` stands one cycle after that of the transfer.
+            beats.append(cycles + 1)
+            await ctx.tick().repeat(5)
+
+    simulation = Simulator(dut)
+    simulation.add_clock(10e-9)
+    simulation.add_testbench(read_twice)
+    simulation.run()
+    assert beats[1] == dut.read_latency < beats[0]
 
 
 @pytest.mark.parametrize(
