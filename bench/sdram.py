@@ -156,18 +156,19 @@ def markdown(figures: dict[str, Any]) -> str:
     lines += [markdown_table(heads, rows), ""]
     lines += [
         "Random commands: 1 to 256 beats, a half of them writes, at places that are near, far or",
-        "in another row of the same bank, with pauses. Each beat that is read is compared, all of",
-        f"the chip's content at the end, and {len(RULES)} rules of the chip in every cycle.",
+        "in another row of the same bank, with pauses. Each beat that is read is compared, and all",
+        "of the chip's content at the end: a run with a wrong one has no figures.",
+        f"{len(RULES)} rules of the chip are checked in every cycle.",
         "",
     ]
     heads = ["Chip", "Bus", "MHz", "Seed", "Commands", "Beats read", "Beats written", "Cycles"]
-    heads += ["Wrong", "Rules broken"]
+    heads += ["Rules broken"]
     rows = []
     for case in figures["cases"].values():
         run = case["random"]
         counts = [run[key] for key in ("commands", "beats_read", "beats_written", "cycles")]
         start = [case["chip"], f"{8 * case['bus_bytes']} bits", f"{case['mhz']:g}", case["seed"]]
-        rows.append([*start, *(f"{count:,}" for count in counts), 0, run["violations"]])
+        rows.append([*start, *(f"{count:,}" for count in counts), run["violations"]])
     lines += [markdown_table(heads, rows), ""]
     if figures.get("costs"):
         seeds = ", ".join(str(seed) for seed in COST_SEEDS)
