@@ -19,7 +19,7 @@ from intformer.errors import BuildFailed
 from intformer.hw import verilog
 from intformer.sim import simulators
 
-__all__ = ["TIMESCALE", "Bench", "build", "tail"]
+__all__ = ["TIMESCALE", "Bench", "build", "locked", "tail"]
 
 TIMESCALE = ("1ns", "1ps")
 
@@ -89,7 +89,7 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
     folder = build_dir or verilog.cache_dir() / "sim" / digest
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "built"
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         if stamp.exists() and stamp.read_text() == digest:
             return folder
         stamp.unlink(missing_ok=True)
@@ -179,7 +179,7 @@ def tail(log: Path, *, lines: int = 60) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on ``path``: builds of one design must not overlap."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
