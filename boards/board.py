@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from intformer.hw.external.flash_chip import FlashChip
     from intformer.hw.external.sdram_chip import SdramChip
 
-__all__ = ["BAUD_TOLERANCE", "Board", "FlashMemory", "OnChipMemory", "SdramMemory"]
+__all__ = ["BAUD_TOLERANCE", "QUICK_DIVISOR", "Board", "FlashMemory", "OnChipMemory", "SdramMemory"]
 
 BAUD_TOLERANCE = 0.02
 """Largest error of the UART's rate: half a bit in a byte is 5 %, shared by two sides."""
+
+QUICK_DIVISOR = 8
+"""Cycles per bit of a virtual board's UART: there is no line that could be too slow."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +32,15 @@ class SdramMemory:
     ----------
     chip: geometry and timing.
     resource: name and number of the platform's resource with its pins.
+    read_delay: cycles that the way to the chip and back adds: a register in each pad, and one more
+        if the chip's access time and the pads take over half a period.
+    tied: pins of the chip that the board ties to their active level, the data mask to the inactive.
     """
 
     chip: SdramChip
     resource: tuple[str, int] = ("sdram", 0)
+    read_delay: int = 2
+    tied: tuple[str, ...] = ()
     kind: str = field(default="sdram", init=False)
 
     @property

@@ -52,7 +52,7 @@ BOARD = Board(
     title="Colorlight i9 v7.2",
     device=ecp5("LFE5U-45F"),
     preset="tiny",
-    memory=SdramMemory(chip=CHIPS["EM638325-7"]),
+    memory=SdramMemory(chip=CHIPS["EM638325-7"], tied=("clk_en", "cs", "dqm")),
     oscillator_hz=25_000_000,
     clock_hz=40e6,
     baud=1_000_000,

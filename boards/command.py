@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from intformer.boards import all_boards, find_board
-from intformer.boards.board import Board
+from intformer.boards.board import QUICK_DIVISOR, Board
 from intformer.errors import UserError
 from intformer.fpga.core import by_block, share
 from intformer.fpga.tools import Progress
@@ -40,8 +40,6 @@ def add_bitstream_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_virtual_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``intformer virtual-board``."""
-    from intformer.boards.virtual import QUICK_DIVISOR
-
     _board_arguments(parser)
     parser.add_argument("--pty-link", metavar="PATH", help="make PATH a link to the serial port")
     parser.add_argument(

@@ -12,8 +12,13 @@ from intformer.boards.board import Board, FlashMemory, OnChipMemory, SdramMemory
 from intformer.errors import DoesNotFit, UserError
 from intformer.host.identity import Identity
 from intformer.hw.core import Core
-from intformer.hw.external import BlockRam, FlashPins, Overlay, QspiFlash, Sdram, SdramPins
-from intformer.hw.link import Controller, Uart
+from intformer.hw.external.block_ram import BlockRam
+from intformer.hw.external.flash_chip import SECTOR
+from intformer.hw.external.overlay import Overlay
+from intformer.hw.external.qspi_flash import FlashPins, QspiFlash
+from intformer.hw.external.sdram import Sdram, SdramPins
+from intformer.hw.link.controller import Controller
+from intformer.hw.link.uart import Uart
 from intformer.isa import PREFETCH
 from intformer.program import Program
 
@@ -159,7 +164,9 @@ class System(wiring.Component):
             m.submodules.memory = DomainRenamer("device")(ram)
             return ram.mem, None
         if isinstance(memory, SdramMemory):
-            sdram = Sdram(config, chip=memory.chip, clock_hz=clock_hz)
+            sdram = Sdram(
+                config, chip=memory.chip, clock_hz=clock_hz, read_delay=memory.read_delay
+            )
             m.submodules.memory = DomainRenamer("device")(sdram)
             return sdram.mem, sdram.pins
         flash = QspiFlash(config, chip=memory.chip, offset=memory.offset, clock_hz=clock_hz)

@@ -13,10 +13,7 @@ from intformer.boards.board import Board, FlashMemory, SdramMemory
 from intformer.boards.pll import add_clock
 from intformer.boards.system import System
 
-__all__ = ["PAD_CYCLES", "BoardTop", "VirtualTop"]
-
-PAD_CYCLES = 1
-"""Registers in a pad of the SDRAM, in each direction."""
+__all__ = ["BoardTop", "VirtualTop"]
 
 _SDRAM_OUTPUTS = ("clk_en", "cs", "ras", "cas", "we", "ba", "a", "dqm")
 
@@ -24,8 +21,7 @@ _SDRAM_OUTPUTS = ("clk_en", "cs", "ras", "cas", "we", "ba", "a", "dqm")
 def sdram_pads(m: Module, pins: Any, ports: Mapping[str, io.PortLike]) -> None:
     """Connect SDRAM pins to ``ports`` through registers in the pads.
 
-    A port that is not there is tied to its level on the board: clock enable and chip select
-    active, the data mask inactive.
+    A port that is not there is tied on the board.
     """
     for name in _SDRAM_OUTPUTS:
         if name in ports:
@@ -91,7 +87,8 @@ class BoardTop(Elaboratable):
         memory = board.memory
         if isinstance(memory, SdramMemory):
             pads = platform.request(*memory.resource, dir="-")
-            ports = {n: getattr(pads, n) for n in sdram_ports(memory) if hasattr(pads, n)}
+            names = [name for name in sdram_ports(memory) if name not in memory.tied]
+            ports = {name: getattr(pads, name) for name in names}
             sdram_pads(m, system.pins, ports)
             # The chip's clock rises in the middle of the core's cycle.
             m.submodules.pad_clk = clk = io.DDRBuffer("o", pads.clk)

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from types import TracebackType
 
-from intformer.boards.board import Board, FlashMemory, SdramMemory
+from intformer.boards.board import QUICK_DIVISOR, Board, FlashMemory, SdramMemory
 from intformer.boards.system import System
 from intformer.boards.top import VirtualTop
 from intformer.boards.virtual_chips import flash_chip, sdram_chip
@@ -20,10 +20,7 @@ from intformer.hw import verilog
 from intformer.program import Program
 from intformer.sim.executable import build_executable
 
-__all__ = ["QUICK_DIVISOR", "VirtualBoard", "build_virtual_board"]
-
-QUICK_DIVISOR = 8
-"""Cycles per bit of a virtual board's UART: no line is too slow for it."""
+__all__ = ["VirtualBoard", "build_virtual_board"]
 
 _PADS = "pads"
 _BARE = f"""\

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intformer.bench.command import add_arguments as units_arguments
+from intformer.boards.command import add_bitstream_arguments, add_virtual_arguments
 from intformer.errors import IntformerError, UserError
 
 if TYPE_CHECKING:
@@ -166,6 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub = command("units", _units, "area, clock and error of the library's units")
     units_arguments(sub)
+    command("boards", _boards, "list the supported boards")
+    sub = command("bitstream", _bitstream, "build a board's bitstream")
+    add_bitstream_arguments(sub)
+    sub = command("virtual-board", _virtual_board, "simulate a board, offered as a serial port")
+    add_virtual_arguments(sub)
     return parser
 
 
@@ -312,6 +318,24 @@ def _units(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer.bench.command import run
 
     return run(args, Progress())
+
+
+def _boards(_args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.boards.command import run_boards
+
+    return run_boards()
+
+
+def _bitstream(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.boards.command import run_bitstream
+
+    return run_bitstream(args, Progress())
+
+
+def _virtual_board(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.boards.command import run_virtual
+
+    return run_virtual(args, Progress())
 
 
 if __name__ == "__main__":
