@@ -1,0 +1,1 @@
+"""Memories outside of the core, behind its burst port."""
