@@ -1,1 +1,1 @@
-"""Memories outside of the core, behind its burst port."""
+"""Memories behind the core's burst port: adapters for block RAM and for external chips."""
