@@ -24,7 +24,7 @@ def add_receiver(m: Module, r: Registers) -> None:
             _receive_byte(m, r)
     with m.State("JUDGE"):
         _judge(m, r)
-        m.next = "TALLY"
+        m.next = "COUNTED"
     with m.State("TALLY"):
         m.d.comb += r.tallying.eq(1)
         m.next = "COUNT"

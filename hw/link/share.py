@@ -54,9 +54,7 @@ class MemoryShare(wiring.Component):
         rests = ~(self.running | core.cmd.valid | under_way.any())
         m.d.sync += [
             under_way.eq(under_way + beats - core.rdata.valid),
-            granted.eq(
-                self.want & (granted | (~self.running & ~core.cmd.valid & ~under_way.any()))
-            ),
+            granted.eq(self.want & (granted | rests)),
         ]
         with m.If(self.clear):
             m.d.sync += [under_way.eq(0), granted.eq(0)]
