@@ -20,7 +20,7 @@
 `timescale 1ns / 1ps
 
 // In the place of a core: reads 16 bytes at `entry` (source, target, bytes, cycles to wait), waits,
-// copies with every bit inverted, and reads on a little after `done`, as an instruction fetch might.
+// copies with every bit inverted, reads on a little as an instruction fetch does, and is done.
 // Wait for ever: bytes = 32'hFFFFFFFF. An error: source = 32'hFFFFFFFF.
 module link_core #(
     parameter integer BUS_BYTES = 4
@@ -91,6 +91,7 @@ module link_core #(
                     state <= 3;
                     if (job[31:0] == 32'hFFFFFFFF) begin
                         error <= 1;
+                        done <= 1;
                         busy <= 0;
                         state <= 0;
                     end
@@ -127,14 +128,19 @@ module link_core #(
                 8: begin
                     cmd <= {1'b0, 8'd7, entry};
                     cmd_valid <= 1;
-                    done <= 1;
-                    busy <= 0;
+                    got <= 0;
                     state <= 9;
                 end
-                // Beats still come, and nobody waits for them.
-                default: if (cmd_ready) begin
-                    cmd_valid <= 0;
-                    state <= 0;
+                default: begin
+                    if (cmd_valid && cmd_ready) cmd_valid <= 0;
+                    if (rdata_valid) begin
+                        got <= got + 1;
+                        if (got == 7) begin
+                            done <= 1;
+                            busy <= 0;
+                            state <= 0;
+                        end
+                    end
                 end
             endcase
         end
