@@ -12,6 +12,7 @@ from intformer.errors import ProtocolError
 
 __all__ = [
     "ANSWER",
+    "CHECKSUM_MAX",
     "COUNTERS_MAX",
     "CRC_BYTES",
     "DATA_MAX",
@@ -42,7 +43,9 @@ DATA_MAX = 256
 """Most bytes of memory in one frame."""
 COUNTERS_MAX = 64
 """Most counters in one answer."""
-FRAME_MAX = HEADER_BYTES + 4 + DATA_MAX + CRC_BYTES
+CHECKSUM_MAX = (1 << 16) - 1
+"""Most bytes under one CHECKSUM."""
+FRAME_MAX = HEADER_BYTES + 8 + DATA_MAX + CRC_BYTES
 """Bytes of the longest frame to the device, between the flags and before stuffing."""
 ANSWER = 0x80
 """Set in the command byte of an answer."""
@@ -122,17 +125,11 @@ def request(command: Command, *, address: int = 0, count: int = 0, data: bytes =
     """The payload of a command.
 
     ``address``: of READ, WRITE, CHECKSUM, RUN (the entry) and BASE, or the first counter;
-    ``count``: of READ, CHECKSUM and COUNTERS; ``data``: of WRITE.
+    ``count``: bytes of READ, CHECKSUM and RUN, or counters; ``data``: of WRITE.
     """
-    match command:
-        case Command.READ | Command.CHECKSUM | Command.COUNTERS:
-            return struct.pack("<II", address, count)
-        case Command.WRITE:
-            return struct.pack("<I", address) + data
-        case Command.RUN | Command.BASE:
-            return struct.pack("<I", address)
-        case _:
-            return b""
+    if command in (Command.INFO, Command.STATUS, Command.ERRORS, Command.RESET):
+        return b""
+    return struct.pack("<II", address, len(data) if command == Command.WRITE else count) + data
 
 
 class FrameReader:

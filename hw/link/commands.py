@@ -6,7 +6,6 @@ from amaranth.hdl import Module, Mux, Value
 
 from intformer.host.protocol import (
     COUNTERS_MAX,
-    CRC_BYTES,
     DATA_MAX,
     SIDE_EFFECTS,
     Command,
@@ -14,8 +13,6 @@ from intformer.host.protocol import (
 )
 from intformer.hw.link.registers import (
     DATA_AT,
-    INFO_AT,
-    TALLY_AT,
     TALLY_BYTES,
     Registers,
 )
@@ -24,26 +21,15 @@ __all__ = ["add_commands"]
 
 
 def add_commands(m: Module, r: Registers) -> None:
-    """States ``SIZE`` to ``DISPATCH``, and ``RESET``."""
-    with m.State("SIZE"):
-        with m.If(r.command == Command.WRITE):
-            m.d.sync += r.left.eq(r.place - (DATA_AT + CRC_BYTES))
-        with m.Elif(~_is(r, Command.READ, Command.CHECKSUM, Command.COUNTERS)):
-            m.d.sync += r.left.eq(0)
-        m.next = "SUM"
+    """States ``SUM`` to ``DISPATCH``, and ``RESET``."""
     with m.State("SUM"):
+        m.d.sync += r.place.eq(0)
         m.next = "COMPARE"
     with m.State("COMPARE"):
         m.next = "DECIDE"
     with m.State("DECIDE"):
-        again = r.seen & (r.sequence == r.last_sequence)
-        m.d.sync += [
-            r.status.eq(_verdict(r)),
-            r.repeated.eq(again),
-            r.seen.eq(1),
-            r.last_sequence.eq(r.sequence),
-        ]
-        with m.If(again):
+        m.d.sync += [r.status.eq(_verdict(r)), r.seen.eq(1), r.last_sequence.eq(r.read)]
+        with m.If(r.repeated):
             m.d.sync += r.event("repeated").eq(1)
         m.next = "DISPATCH"
     with m.State("DISPATCH"):
@@ -81,22 +67,21 @@ def _is(r: Registers, *commands: Command) -> Value:
 def _verdict(r: Registers) -> Value:
     """The status of a command, from its fields alone."""
     empty = (Command.INFO, Command.STATUS, Command.ERRORS, Command.RESET)
-    lone = (Command.RUN, Command.BASE)
-    moves = (Command.READ, Command.WRITE, Command.CHECKSUM)
-    ranged = (Command.READ, Command.CHECKSUM, Command.COUNTERS)
+    bare = (Command.RUN, Command.BASE)
     some = r.left.any()
+    eight = r.length == 8
     fine = (
         (_is(r, *empty) & (r.length == 0))
-        | (_is(r, *lone) & (r.length == 4))
-        | (_is(r, Command.CHECKSUM) & (r.length == 8) & some)
-        | (_is(r, Command.READ) & (r.length == 8) & some & ~_above(r, DATA_MAX))
-        | (_is(r, Command.COUNTERS) & (r.length == 8) & some & ~_above(r, COUNTERS_MAX))
-        | (_is(r, Command.WRITE) & (r.length > 4))
+        | (_is(r, *bare) & eight)
+        | (_is(r, Command.CHECKSUM) & eight & some)
+        | (_is(r, Command.READ) & eight & some & ~_above(r, DATA_MAX))
+        | (_is(r, Command.COUNTERS) & eight & some & ~_above(r, COUNTERS_MAX))
+        | (_is(r, Command.WRITE) & some & (r.length == r.left + 8))
     )
     low = r.identity.bus_bytes - 1
-    at_memory = _is(r, *moves, *lone)
+    at_memory = _is(r, Command.READ, Command.WRITE, Command.CHECKSUM, *bare)
     crooked = at_memory & ((r.address | r.left) & low).any()
-    outside = at_memory & (r.address_far | (_is(r, *ranged) & r.left_far) | ~r.fits)
+    outside = at_memory & (r.far | ~r.fits)
     return Mux(
         ~_is(r, *Command),
         Status.UNKNOWN,
@@ -115,16 +100,15 @@ def _verdict(r: Registers) -> Value:
 def _above(r: Registers, limit: int) -> Value:
     """Whether ``left`` is above ``limit``, a power of two."""
     bit = limit.bit_length() - 1
-    far = r.left_far if len(r.left) < 32 else 0
-    return far | r.left[bit + 1 :].any() | (r.left[bit] & r.left[:bit].any())
+    return r.far | r.left[bit + 1 :].any() | (r.left[bit] & r.left[:bit].any())
 
 
 def _dispatch(m: Module, r: Registers) -> None:
     with m.Switch(r.command):
         with m.Case(Command.INFO):
-            m.d.sync += [r.place.eq(INFO_AT), r.length.eq(1 + len(r.identity.pack()))]
+            m.d.sync += r.length.eq(1 + len(r.identity.pack()))
         with m.Case(Command.ERRORS):
-            m.d.sync += [r.place.eq(TALLY_AT), r.length.eq(1 + TALLY_BYTES)]
+            m.d.sync += r.length.eq(1 + TALLY_BYTES)
         with m.Case(Command.READ, Command.WRITE, Command.CHECKSUM):
             m.d.sync += r.want.eq(1)
             m.next = "GRANT"

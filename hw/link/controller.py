@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,7 +15,7 @@ from intformer.hw.link.commands import add_commands
 from intformer.hw.link.crc import Crc32
 from intformer.hw.link.frames import Deframer, Framer
 from intformer.hw.link.receive import add_receiver
-from intformer.hw.link.registers import BUFFER_BYTES, INFO_AT, Registers
+from intformer.hw.link.registers import BUFFER_BYTES, Registers, initial_buffer
 from intformer.hw.link.share import MemoryShare
 from intformer.hw.link.transfers import add_transfers
 from intformer.hw.ports import BurstPort
@@ -43,6 +43,7 @@ class Controller(wiring.Component):
     line_error: ``In(1)``; for one cycle: the transport dropped a byte. Counted.
     mem: ``Out(BurstPort)`` to external memory.
     core_mem: ``In(BurstPort)`` from the core: handed through while a program runs.
+        While ``busy`` is low nothing of the core's is under way there.
     start, entry: ``Out``, busy, done, error: ``In``: of the core; ``entry`` is right in the
         cycle of ``start``.
     counter_addr: ``Out(8)``, counter_data: ``In(32)``: of the core.
@@ -97,8 +98,8 @@ class Controller(wiring.Component):
         m.submodules.deframer = r.deframer = Deframer()
         m.submodules.framer = r.framer = Framer()
         m.submodules.share = r.share = MemoryShare(self._config)
-        info = [*bytes(INFO_AT), *self._identity.pack()]
-        m.submodules.buffer = buffer = Memory(shape=8, depth=BUFFER_BYTES, init=info)
+        init = initial_buffer(self._identity)
+        m.submodules.buffer = buffer = Memory(shape=8, depth=BUFFER_BYTES, init=init)
         read, r.write = buffer.read_port(), buffer.write_port()
         wiring.connect(m, wiring.flipped(self.i), r.deframer.i)
         wiring.connect(m, r.framer.o, wiring.flipped(self.o))
@@ -116,7 +117,7 @@ class Controller(wiring.Component):
         m.d.sync += [
             r.timer.eq(Mux(r.waiting, r.timer + 1, 0)),
             r.end.eq(r.address + r.left),
-            r.fits.eq(r.end <= self._identity.memory_size),
+            r.fits.eq(_at_most(r.end, self._identity.memory_size)),
             self.start.eq(r.go),
             self.reset.eq(r.resetting),
             r.running.eq((r.go | self.start | (r.running & self.busy)) & ~self.reset),
@@ -139,7 +140,8 @@ class Controller(wiring.Component):
             r.share.host.cmd.payload.len.eq(r.burst),
             r.share.host.wdata.payload.eq(r.beat),
             r.share.host.rdata.ready.eq(1),
-            r.crc.i.payload.eq(r.beat[:8]),
+            # What goes into the buffer or comes from memory, unless an answer is being sent.
+            r.crc.i.payload.eq(Mux(r.closed & ~r.want, r.framer.i.payload.data, r.write.data)),
         ]
         with m.If(~(r.tallying | r.high)):
             m.d.sync += r.pick.eq(r.first_event())
@@ -152,3 +154,10 @@ class Controller(wiring.Component):
             with m.If(happens):
                 m.d.sync += r.event(event).eq(1)
         return m
+
+
+def _at_most(value: Value, limit: int) -> Value:
+    """``value <= limit``, without comparing the zeros at the end of ``limit``."""
+    zeros = (limit & -limit).bit_length() - 1
+    high, least = value[zeros:], limit >> zeros
+    return (high < least) | ((high == least) & ~value[:zeros].any())

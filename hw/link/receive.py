@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Module
 from amaranth.hdl import Mux as Choose
 
 from intformer.host.protocol import CRC_BYTES, FRAME_MAX, HEADER_BYTES, Status
@@ -12,10 +12,17 @@ __all__ = ["add_receiver"]
 
 
 def add_receiver(m: Module, r: Registers) -> None:
-    """States ``REST`` to ``TALLIED``; good frames go on to ``SIZE``, broken ones to ``OPEN``."""
+    """States ``REST`` to ``TALLIED``; good frames go on to ``SUM``, broken ones to ``OPEN``."""
     with m.State("REST"), m.If(r.crc.i.ready):
         m.d.comb += r.crc.clear.eq(1)
-        m.d.sync += [r.place.eq(0), r.bad.eq(0), r.silent.eq(0), r.judged.eq(0), r.closed.eq(0)]
+        m.d.sync += [
+            r.place.eq(0),
+            r.bad.eq(0),
+            r.silent.eq(0),
+            r.judged.eq(0),
+            r.far.eq(0),
+            r.closed.eq(0),
+        ]
         m.next = "RECEIVE"
     with m.State("RECEIVE"):
         with m.If(r.events.any()):
@@ -24,7 +31,7 @@ def add_receiver(m: Module, r: Registers) -> None:
             _receive_byte(m, r)
     with m.State("JUDGE"):
         _judge(m, r)
-        m.next = "TALLY"
+        m.next = "COUNTED"
     with m.State("TALLY"):
         m.d.comb += r.tallying.eq(1)
         m.next = "COUNT"
@@ -40,17 +47,11 @@ def add_receiver(m: Module, r: Registers) -> None:
         with m.Elif(~r.judged):
             m.next = "RECEIVE"
         with m.Elif(r.good):
-            m.next = "SIZE"
+            m.next = "SUM"
         with m.Elif(r.crc.good & r.command[7]):
             m.next = "REST"  # an answer, perhaps our own: never answer to that
         with m.Else():
-            m.d.sync += [
-                r.sequence.eq(0),
-                r.command.eq(0x7F),
-                r.length.eq(1),
-                r.repeated.eq(0),
-                r.closed.eq(1),
-            ]
+            m.d.sync += [r.length.eq(1), r.closed.eq(1)]
             m.next = "OPEN"
 
 
@@ -70,7 +71,6 @@ def _receive_byte(m: Module, r: Registers) -> None:
     with m.Elif(item.ready):
         m.d.comb += [
             r.crc.i.valid.eq(1),
-            r.crc.i.payload.eq(byte),
             r.write.en.eq(1),
             r.write.data.eq(byte),
         ]
@@ -85,31 +85,28 @@ def _keep_field(m: Module, r: Registers, byte) -> None:
     """Put a byte of the header, or of the two numbers that may follow it, into its register."""
     with m.Switch(r.place):
         with m.Case(0):
-            m.d.sync += r.sequence.eq(byte)
+            m.d.sync += r.repeated.eq(r.seen & (byte == r.last_sequence))
         with m.Case(1):
             m.d.sync += r.command.eq(byte)
         with m.Case(2):
             m.d.sync += r.length[:8].eq(byte)
         with m.Case(3):
-            m.d.sync += Cat(r.length[8:], r.excess).eq(Cat(byte[0], byte[1:].any()))
-        for start, word, far in (
-            (HEADER_BYTES, r.address, r.address_far),
-            (HEADER_BYTES + 4, r.left, r.left_far),
-        ):
+            m.d.sync += r.length[8:].eq(byte)
+            with m.If(byte[1:].any()):
+                m.d.sync += r.bad.eq(1)
+        for start, word in ((HEADER_BYTES, r.address), (HEADER_BYTES + 4, r.left)):
             for lane in range(4):
                 with m.Case(start + lane):
                     if 8 * lane < len(word):
-                        m.d.sync += [word[8 * lane : 8 * lane + 8].eq(byte), far.eq(0)]
+                        m.d.sync += word[8 * lane : 8 * lane + 8].eq(byte)
                     else:
-                        m.d.sync += far.eq(byte.any())
+                        m.d.sync += r.far.eq(r.far | byte.any())
 
 
 def _judge(m: Module, r: Registers) -> None:
     whole = HEADER_BYTES + CRC_BYTES
     short = r.silent | (r.place < whole)
-    good = (
-        ~(r.silent | r.bad | r.excess | r.command[7]) & r.crc.good & (r.place == r.length + whole)
-    )
+    good = ~(r.silent | r.bad | r.command[7]) & r.crc.good & (r.place == r.length + whole)
     m.d.sync += [
         r.judged.eq(1),
         r.good.eq(good),

@@ -7,26 +7,37 @@ from typing import Any
 from amaranth.hdl import C, Cat, Mux, Signal, Value
 
 from intformer.host.identity import Identity
-from intformer.host.protocol import HEADER_BYTES, LINK_COUNTERS
+from intformer.host.protocol import HEADER_BYTES, LINK_COUNTERS, NOTICE
 
 __all__ = [
     "BUFFER_BYTES",
     "DATA_AT",
     "INFO_AT",
+    "NOTICE_AT",
     "TALLY_AT",
     "TALLY_BYTES",
     "Registers",
+    "initial_buffer",
 ]
 
 BUFFER_BYTES = 512
 """One block RAM of 4 kbit: a received frame from 0 on, then constants and counters."""
-DATA_AT = HEADER_BYTES + 4
+DATA_AT = HEADER_BYTES + 8
 """Data of a WRITE, and where results are put together."""
 INFO_AT = 288
 """Data of the answer to INFO: constant."""
+NOTICE_AT = 376
+"""Sequence number and command of a notice: constant."""
 TALLY_AT = 384
 """Counters of frames and errors, 16 bits each, in the order of LINK_COUNTERS."""
 TALLY_BYTES = 2 * len(LINK_COUNTERS)
+
+
+def initial_buffer(identity: Identity) -> list[int]:
+    """What the buffer holds at first."""
+    info = identity.pack()
+    notice = [0, NOTICE]
+    return [*bytes(INFO_AT), *info, *bytes(NOTICE_AT - INFO_AT - len(info)), *notice]
 
 
 class Registers:
@@ -35,13 +46,11 @@ class Registers:
     Attributes
     ----------
     place: position in the buffer; while a frame arrives, the number of its bytes.
-    sequence, command, length: header of the frame, then of the answer; ``length`` counts the
-        payload's bytes.
-    excess: the length field is 512 or more.
+    command, length: of the frame, then of the answer; ``length`` counts the payload's bytes.
     bad: too long, or an escape before a flag. silent: the line fell silent in the frame.
     judged, good: the frame has ended; it is whole and right.
     address, left: what the command works on, and how many bytes (or counters) remain.
-    address_far, left_far: they were too large for their registers.
+    far: they were too large for their registers.
     end, fits: sum of both; whether it is inside memory. One and two cycles late.
     beat, lane, burst: one beat of memory, byte in it (or in a counter), beats to come.
     status, repeated: of the answer. seen, last_sequence, last_status: of the command before.
@@ -65,18 +74,15 @@ class Registers:
             return Signal(shape, name=name, reset_less=True)
 
         self.place = Signal(range(BUFFER_BYTES), name="place")
-        self.sequence = register(8, "sequence")
         self.command = register(8, "command")
         self.length = register(9, "length")
-        self.excess = register(1, "excess")
         self.bad = Signal(name="bad")
         self.silent = Signal(name="silent")
         self.judged = Signal(name="judged")
         self.good = register(1, "good")
         self.address = register(width, "address")
-        self.left = register(width, "left")
-        self.address_far = register(1, "address_far")
-        self.left_far = register(1, "left_far")
+        self.left = register(16, "left")
+        self.far = Signal(name="far")
         self.end = register(width + 1, "end")
         self.fits = register(1, "fits")
         self.beat = register(8 * bus, "beat")

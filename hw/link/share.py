@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
 
 from intformer.config import CoreConfig
-from intformer.hw.ports import BURST_MAX, BurstPort
+from intformer.hw.ports import BurstPort
 
 __all__ = ["MemoryShare"]
-
-_READS = 16
-"""Read bursts that a core has under way at most."""
 
 
 class MemoryShare(wiring.Component):
     """Hands the memory from the core to the host and back, never in the middle of a burst.
 
-    The host gets it while the core has no command waiting and no read under way. What the core
-    asks for meanwhile waits.
+    The host gets it while no program runs and the core asks for nothing. What the core asks for
+    meanwhile waits.
 
     Members
     -------
     core, host: ``In(BurstPort)``. ``host`` may only ask while ``granted``, one burst at a time.
     mem: ``Out(BurstPort)``.
-    running: ``In(1)``; a program runs: the host gets nothing.
+    running: ``In(1)``; a program runs, or something of it is under way: the host gets nothing.
     want: ``In(1)``; the host wants the memory; it keeps it until ``want`` falls.
     granted: ``Out(1)``; from a register.
-    clear: ``In(1)``; core and memory are being reset: nothing is under way any more.
+    clear: ``In(1)``; core and memory are being reset: take it from the host.
     """
 
     def __init__(self, config: CoreConfig) -> None:
@@ -48,18 +44,8 @@ class MemoryShare(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         core, host, mem, granted = self.core, self.host, self.mem, self.granted
-        under_way = Signal(range(_READS * BURST_MAX + 1))  # beats that the core waits for
-        asks = core.cmd.valid & core.cmd.ready & ~core.cmd.payload.write
-        beats = Mux(asks, core.cmd.payload.len[: bits_for(BURST_MAX - 1)] + 1, 0)
-        rests = ~(self.running | core.cmd.valid | under_way.any())
-        m.d.sync += [
-            under_way.eq(under_way + beats - core.rdata.valid),
-            granted.eq(
-                self.want & (granted | (~self.running & ~core.cmd.valid & ~under_way.any()))
-            ),
-        ]
-        with m.If(self.clear):
-            m.d.sync += [under_way.eq(0), granted.eq(0)]
+        rests = ~(self.running | core.cmd.valid)
+        m.d.sync += granted.eq(self.want & ~self.clear & (granted | rests))
         m.d.comb += [
             mem.cmd.valid.eq(Mux(granted, host.cmd.valid, core.cmd.valid)),
             mem.cmd.payload.eq(Mux(granted, host.cmd.payload, core.cmd.payload)),

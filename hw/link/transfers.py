@@ -46,7 +46,7 @@ def add_transfers(m: Module, r: Registers) -> None:
     _add_writing(m, r)
     _add_counters(m, r)
     with m.State("RESULT"):
-        m.d.sync += [r.length.eq(r.place - (DATA_AT - 1)), r.place.eq(DATA_AT)]
+        m.d.sync += r.length.eq(r.place - (DATA_AT - 1))
         m.next = "OPEN"
 
 
