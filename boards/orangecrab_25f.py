@@ -32,7 +32,7 @@ BOARD = Board(
     memory=OnChipMemory(size=72 << 10),
     oscillator_hz=48_000_000,
     clock_hz=60e6,
-    baud=2_000_000,
+    baud=1_000_000,
     platform=_platform,
     led=("rgb_led", 0, "g"),
     pack=("--compress", "--freq", "38.8"),

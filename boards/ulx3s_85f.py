@@ -25,7 +25,7 @@ BOARD = Board(
     memory=SdramMemory(chip=CHIPS["AS4C16M16SA-7"]),
     oscillator_hz=25_000_000,
     clock_hz=40e6,
-    baud=2_000_000,
+    baud=1_000_000,
     platform=_platform,
     led=("led", 0, None),
     pack=("--compress",),
