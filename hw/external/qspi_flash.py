@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,14 +23,14 @@ from intformer.hw.external.flash_chip import (
     IS25LP128,
     PAGE,
     SECTOR,
-    FlashChip,
     W25Q32JV,
     W25Q128JV,
+    FlashChip,
 )
 from intformer.hw.parts.streams import delay
 from intformer.hw.ports import BurstPort
 
-__all__ = ["IS25LP128", "FlashChip", "FlashPins", "QspiFlash", "W25Q32JV", "W25Q128JV"]
+__all__ = ["IS25LP128", "W25Q32JV", "W25Q128JV", "FlashChip", "FlashPins", "QspiFlash"]
 
 _CONTINUE, _WAKE, _STATUS, _VOLATILE = 0xA0, 0xAB, 0x05, 0x50
 _ENABLE, _PROGRAM, _ERASE, _READ = 0x06, 0x02, 0x20, 0xEB
@@ -187,7 +187,9 @@ class QspiFlash(wiring.Component):
         m.d.comb += [
             slot.eq(tick & ~launched),
             go.eq(Mux(is_read, self._active, Mux(is_write, self.mem.wdata.valid, 1))),
-            launch.eq(slot & ~self._closing & go & (phase != _Phase.WAIT) & (phase != _Phase.CHECK)),
+            launch.eq(
+                slot & ~self._closing & go & (phase != _Phase.WAIT) & (phase != _Phase.CHECK)
+            ),
             self._last_piece.eq(launch & (self._count == 0)),
         ]
         with m.If(tick):
@@ -205,7 +207,7 @@ class QspiFlash(wiring.Component):
         self._step(m, slot, launch, last)
         self._send(m, launch)
         self._receive(m, launch, tick & launched, lane_end)
-        self._take_commands(m, self._last_piece & last)
+        self._take_commands(m, beat_end & last)
         return m
 
     def _make_tick(self, m: Module) -> Value:
