@@ -184,6 +184,12 @@ class QspiFlash(wiring.Component):
         phase, first = self._phase, self._count == 1
         is_read, is_write = phase == _Phase.READ, phase == _Phase.WRITE
         self._last_piece = Signal()
+        with m.If(is_read):
+            m.d.comb += go.eq(self._active)
+        with m.Elif(is_write):
+            m.d.comb += go.eq(self.mem.wdata.valid)
+        with m.Else():
+            m.d.comb += go.eq(~phase.matches(_Phase.WAIT, _Phase.CHECK))
         m.d.comb += [
             slot.eq(tick & ~launched),
             go.eq(Mux(is_read, self._active, Mux(is_write, self.mem.wdata.valid, 1))),
@@ -253,14 +259,12 @@ class QspiFlash(wiring.Component):
                 with m.Case(_Phase.QUAD_VALUE):
                     m.d.sync += [closing.eq(1), self._startup.eq(0), phase.eq(_Phase.READ)]
                 with m.Case(_Phase.COMMAND, _Phase.ADDRESS_2, _Phase.ADDRESS_1):
-                    with m.If(~self._writing):
-                        m.d.sync += count.eq(1)
+                    m.d.sync += count.eq(Mux(self._writing, 7, 1))
                 with m.Case(_Phase.ADDRESS_0):
-                    with m.If(~self._writing):
-                        m.d.sync += count.eq(1)
-                    with m.Elif(erase):
+                    m.d.sync += count.eq(Mux(self._writing, 7, 1))
+                    with m.If(self._writing & erase):
                         m.d.sync += [closing.eq(1), self._erased.eq(1), phase.eq(_Phase.POLL)]
-                    with m.Else():
+                    with m.Elif(self._writing):
                         m.d.sync += phase.eq(_Phase.WRITE)
                 with m.Case(_Phase.MODE):
                     m.d.sync += [self._continuous.eq(1), count.eq(self._chip.dummy_clocks - 1)]
