@@ -20,6 +20,7 @@ def model_parameters(chip: FlashChip) -> dict[str, int]:
         "DUMMY_CLOCKS": chip.dummy_clocks,
         "QUAD_REGISTER": 2 if command == 0x31 else 1,
         "QUAD_BIT": value.bit_length() - 1,
+        "QUAD_ENABLED": int(chip.quad_enable is None),
         "MIN_PERIOD_PS": math.floor(1e12 / chip.max_clock_hz),
         "DESELECT_NS": math.ceil(chip.deselect_ns),
         "WAKE_NS": math.ceil(chip.wake_ns),

@@ -9,6 +9,7 @@ module flash_tb #(
     parameter integer DUMMY_CLOCKS = 4,
     parameter integer QUAD_REGISTER = 2,
     parameter integer QUAD_BIT = 1,
+    parameter integer QUAD_ENABLED = 0,
     parameter integer PROGRAM_CYCLES = 40,
     parameter integer ERASE_CYCLES = 100,
     parameter integer MIN_PERIOD_PS = 9615,
@@ -19,6 +20,7 @@ module flash_tb #(
 ) (
     input wire clk,
     input wire rst,
+    input wire dump,
     input wire mem__cmd__valid,
     output wire mem__cmd__ready,
     input wire [40:0] mem__cmd__payload,
@@ -66,6 +68,7 @@ module flash_tb #(
         .DUMMY_CLOCKS(DUMMY_CLOCKS),
         .QUAD_REGISTER(QUAD_REGISTER),
         .QUAD_BIT(QUAD_BIT),
+        .QUAD_ENABLED(QUAD_ENABLED),
         .PROGRAM_CYCLES(PROGRAM_CYCLES),
         .ERASE_CYCLES(ERASE_CYCLES),
         .MIN_PERIOD_PS(MIN_PERIOD_PS),
@@ -74,6 +77,7 @@ module flash_tb #(
         .ASLEEP(ASLEEP)
     ) chip (
         .clk(clk),
+        .dump(dump),
         .cs_n(~cs),
         .sck(sck),
         .io_i(line),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,14 +23,14 @@ from intformer.hw.external.flash_chip import (
     IS25LP128,
     PAGE,
     SECTOR,
-    FlashChip,
     W25Q32JV,
     W25Q128JV,
+    FlashChip,
 )
 from intformer.hw.parts.streams import delay
 from intformer.hw.ports import BurstPort
 
-__all__ = ["IS25LP128", "FlashChip", "FlashPins", "QspiFlash", "W25Q32JV", "W25Q128JV"]
+__all__ = ["IS25LP128", "W25Q32JV", "W25Q128JV", "FlashChip", "FlashPins", "QspiFlash"]
 
 _CONTINUE, _WAKE, _STATUS, _VOLATILE = 0xA0, 0xAB, 0x05, 0x50
 _ENABLE, _PROGRAM, _ERASE, _READ = 0x06, 0x02, 0x20, 0xEB
@@ -184,10 +184,18 @@ class QspiFlash(wiring.Component):
         phase, first = self._phase, self._count == 1
         is_read, is_write = phase == _Phase.READ, phase == _Phase.WRITE
         self._last_piece = Signal()
+        with m.If(is_read):
+            m.d.comb += go.eq(self._active)
+        with m.Elif(is_write):
+            m.d.comb += go.eq(self.mem.wdata.valid)
+        with m.Else():
+            m.d.comb += go.eq(~phase.matches(_Phase.WAIT, _Phase.CHECK))
         m.d.comb += [
             slot.eq(tick & ~launched),
             go.eq(Mux(is_read, self._active, Mux(is_write, self.mem.wdata.valid, 1))),
-            launch.eq(slot & ~self._closing & go & (phase != _Phase.WAIT) & (phase != _Phase.CHECK)),
+            launch.eq(
+                slot & ~self._closing & go & (phase != _Phase.WAIT) & (phase != _Phase.CHECK)
+            ),
             self._last_piece.eq(launch & (self._count == 0)),
         ]
         with m.If(tick):
@@ -205,7 +213,7 @@ class QspiFlash(wiring.Component):
         self._step(m, slot, launch, last)
         self._send(m, launch)
         self._receive(m, launch, tick & launched, lane_end)
-        self._take_commands(m, self._last_piece & last)
+        self._take_commands(m, beat_end & last)
         return m
 
     def _make_tick(self, m: Module) -> Value:
@@ -251,14 +259,12 @@ class QspiFlash(wiring.Component):
                 with m.Case(_Phase.QUAD_VALUE):
                     m.d.sync += [closing.eq(1), self._startup.eq(0), phase.eq(_Phase.READ)]
                 with m.Case(_Phase.COMMAND, _Phase.ADDRESS_2, _Phase.ADDRESS_1):
-                    with m.If(~self._writing):
-                        m.d.sync += count.eq(1)
+                    m.d.sync += count.eq(Mux(self._writing, 7, 1))
                 with m.Case(_Phase.ADDRESS_0):
-                    with m.If(~self._writing):
-                        m.d.sync += count.eq(1)
-                    with m.Elif(erase):
+                    m.d.sync += count.eq(Mux(self._writing, 7, 1))
+                    with m.If(self._writing & erase):
                         m.d.sync += [closing.eq(1), self._erased.eq(1), phase.eq(_Phase.POLL)]
-                    with m.Else():
+                    with m.Elif(self._writing):
                         m.d.sync += phase.eq(_Phase.WRITE)
                 with m.Case(_Phase.MODE):
                     m.d.sync += [self._continuous.eq(1), count.eq(self._chip.dummy_clocks - 1)]

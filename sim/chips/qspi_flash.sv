@@ -18,6 +18,7 @@ module qspi_flash #(
     parameter integer DUMMY_CLOCKS = 4,  // of EB, after the mode bits
     parameter integer QUAD_REGISTER = 2,  // status register with the quad enable bit: 1 or 2
     parameter integer QUAD_BIT = 1,
+    parameter integer QUAD_ENABLED = 0,  // whether the bit is set at first
     parameter integer PROGRAM_CYCLES = 40,
     parameter integer ERASE_CYCLES = 100,
     parameter integer MIN_PERIOD_PS = 9615,  // 104 MHz
@@ -27,6 +28,7 @@ module qspi_flash #(
     parameter integer ASLEEP = 1  // whether the chip begins in power down
 ) (
     input wire clk,
+    input wire dump,  // writes the content to dump.hex
     input wire cs_n,
     input wire sck,
     input wire [3:0] io_i,  // what the host puts on the lines
@@ -63,7 +65,8 @@ module qspi_flash #(
 
     reg asleep = ASLEEP != 0;
     reg continuous = 0, latch = 0, volatile_latch = 0;
-    reg [7:0] status_1 = 0, status_2 = 0;
+    reg [7:0] status_1 = QUAD_ENABLED != 0 && QUAD_REGISTER == 1 ? 8'd1 << QUAD_BIT : 8'd0;
+    reg [7:0] status_2 = QUAD_ENABLED != 0 && QUAD_REGISTER == 2 ? 8'd1 << QUAD_BIT : 8'd0;
     reg [31:0] busy = 0;
 
     reg [7:0] opcode = 0, shift = 0;
@@ -103,6 +106,8 @@ module qspi_flash #(
             $fclose(file);
         end
     end
+
+    always @(posedge dump) $writememh("dump.hex", store);
 
     task report(input integer kind, input string what);
         begin
