@@ -170,7 +170,11 @@ class System(wiring.Component):
             m.submodules.memory = DomainRenamer("device")(sdram)
             return sdram.mem, sdram.pins
         flash = QspiFlash(config, chip=memory.chip, offset=memory.offset, clock_hz=clock_hz)
-        overlay = Overlay(config, ram_size=memory.ram_size)
+        overlay = Overlay(
+            config,
+            ram_size=memory.ram_size,
+            address_bits=(config.external_bytes - 1).bit_length(),
+        )
         m.submodules.flash = DomainRenamer("device")(flash)
         m.submodules.memory = DomainRenamer("device")(overlay)
         connect(m, overlay.lower, flash.mem)

@@ -60,7 +60,8 @@ def test_model_runs_on_a_virtual_board(name, tmp_path, capsys):
         assert again["load"]["sent"] == 0
     assert not link.exists()
     assert first["board"] == name
-    assert first["cycles_per_run"] == again["cycles_per_run"]
+    if name == "orangecrab-25f":  # no refresh that could come between
+        assert first["cycles_per_run"] == again["cycles_per_run"]
     assert virtual.cycles > 2 * RUNS * first["cycles_per_run"]
 
 
