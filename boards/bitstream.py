@@ -52,7 +52,9 @@ def design(board: Board, *, program: Program | None = None) -> tuple[str, str]:
     try:
         platform = board.platform()
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; try `pip install intformer[fpga]`") from None
+        raise UserError(
+            f"{error.name} is not installed; try `pip install intformer[fpga]`"
+        ) from None
     plan = platform.prepare(BoardTop(system), "top", emit_src=False)
     return _text(plan.files["top.il"]), _text(plan.files[_PINS[board.device.target]])
 
@@ -84,8 +86,8 @@ def build_bitstream(
     -------
     dict
         ``board``, ``device``, ``part``, ``clock_mhz``, ``fmax_mhz``, ``seed``, ``fmax_seeds``,
-        ``resources``, ``critical_path``, ``versions``, ``seconds`` (that synthesis and the seed took
-        when they were built), ``bitstream`` (its path), ``flash`` (the command).
+        ``resources``, ``critical_path``, ``versions``, ``seconds`` (that synthesis and the
+        seed took when they were built), ``bitstream`` (its path), ``flash`` (the command).
 
     Raises
     ------
@@ -237,8 +239,9 @@ def _too_slow(board: Board, figures: dict[str, Any]) -> str:
         blocks += [block for block in (step["from"], step["to"]) if block not in blocks[-1:]]
     seeds = ", ".join(f"{mhz:.1f} ({seed})" for seed, mhz in figures["fmax_seeds"].items())
     return (
-        f"{board.name} misses its clock of {clock:.2f} MHz: {fmax:.2f} MHz, {short:.2f} ns too slow; "
-        f"MHz by seed: {seeds}; critical path: {' -> '.join(blocks)}; try --seeds N"
+        f"{board.name} misses its clock of {clock:.2f} MHz: {fmax:.2f} MHz, "
+        f"{short:.2f} ns too slow; MHz by seed: {seeds}; "
+        f"critical path: {' -> '.join(blocks)}; try --seeds N"
     )
 
 
@@ -252,7 +255,11 @@ def _pack(board: Board, placed: Path, bitstream: Path, *, native: bool) -> None:
     elif board.device.target == "ice40":
         tool, module, arguments = "icepack", board.device.nextpnr, [*options, *files]
     else:
-        tool, module, arguments = "gowin_pack", "apycula.gowin_pack", [*options, "-o", part, files[0]]
+        tool, module, arguments = (
+            "gowin_pack",
+            "apycula.gowin_pack",
+            [*options, "-o", part, files[0]],
+        )
     run_tool(
         module,
         tool,

@@ -171,9 +171,7 @@ class Board:
         UserError
             If the PLL cannot make ``clock_hz``.
         """
-        return settle(
-            self.device.target, input_hz=self.oscillator_hz, wanted_hz=self.clock_hz
-        )
+        return settle(self.device.target, input_hz=self.oscillator_hz, wanted_hz=self.clock_hz)
 
     @property
     def actual_hz(self) -> float:

@@ -165,7 +165,8 @@ def describe_bitstream(figures: dict[str, Any]) -> str:
     if path := figures["critical_path"]:
         lines.append(f"  critical path, {sum(step['delay_ns'] for step in path):.2f} ns:")
         lines += [
-            f"    {step['delay_ns']:6.2f}  {step['from']} -> {step['to']}" for step in by_block(path)
+            f"    {step['delay_ns']:6.2f}  {step['from']} -> {step['to']}"
+            for step in by_block(path)
         ]
     lines.append(f"  {figures['bitstream']}, {figures['bytes']} bytes; to the board with")
     lines.append(f"    {figures['flash']}")

@@ -129,14 +129,13 @@ class System(wiring.Component):
 
     def _identity(self) -> Identity:
         memory = self.board.memory
-        is_flash = isinstance(memory, FlashMemory)
         return Identity.of(
             self.board.config,
             board=self.board.name,
             clock_hz=self.board.actual_hz,
             memory_size=memory.size,
-            overlay_size=memory.ram_size if is_flash else 0,
-            erase_size=SECTOR if is_flash else 1,
+            overlay_size=memory.ram_size if isinstance(memory, FlashMemory) else 0,
+            erase_size=SECTOR if isinstance(memory, FlashMemory) else 1,
             simulated=self._simulated,
         )
 
@@ -164,9 +163,7 @@ class System(wiring.Component):
             m.submodules.memory = DomainRenamer("device")(ram)
             return ram.mem, None
         if isinstance(memory, SdramMemory):
-            sdram = Sdram(
-                config, chip=memory.chip, clock_hz=clock_hz, read_delay=memory.read_delay
-            )
+            sdram = Sdram(config, chip=memory.chip, clock_hz=clock_hz, read_delay=memory.read_delay)
             m.submodules.memory = DomainRenamer("device")(sdram)
             return sdram.mem, sdram.pins
         flash = QspiFlash(config, chip=memory.chip, offset=memory.offset, clock_hz=clock_hz)

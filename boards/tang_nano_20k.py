@@ -60,9 +60,7 @@ def _platform() -> Any:
 BOARD = Board(
     name="tang-nano-20k",
     title="Sipeed Tang Nano 20K",
-    device=gowin(
-        "GW2AR-18", part="GW2AR-LV18QN88C8/I7", family="GW2A-18C", package="QN88, C8/I7"
-    ),
+    device=gowin("GW2AR-18", part="GW2AR-LV18QN88C8/I7", family="GW2A-18C", package="QN88, C8/I7"),
     preset="gowin",
     memory=SdramMemory(chip=CHIPS["GW2AR-18"]),
     oscillator_hz=27_000_000,

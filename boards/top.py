@@ -9,7 +9,7 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import io, wiring
 from amaranth.lib.wiring import In, Out
 
-from intformer.boards.board import Board, FlashMemory, SdramMemory
+from intformer.boards.board import FlashMemory, SdramMemory
 from intformer.boards.pll import add_clock
 from intformer.boards.system import System
 

@@ -12,7 +12,18 @@ FLASH_TIMES = {"PROGRAM_CYCLES": 400, "ERASE_CYCLES": 1000}
 """Cycles that the virtual chip is busy for a page and for a sector: a real one takes some hundred
 times as long, which changes nothing but the time of the simulation."""
 
-_SDRAM_TIMES = ("T_RCD", "T_RP", "T_RAS", "T_RAS_MAX", "T_RC", "T_RFC", "T_WR", "T_RRD", "T_MRD", "T_HZ")
+_SDRAM_TIMES = (
+    "T_RCD",
+    "T_RP",
+    "T_RAS",
+    "T_RAS_MAX",
+    "T_RC",
+    "T_RFC",
+    "T_WR",
+    "T_RRD",
+    "T_MRD",
+    "T_HZ",
+)
 _SDRAM_INVERTED = ("cs", "ras", "cas", "we")
 
 

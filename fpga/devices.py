@@ -73,9 +73,7 @@ def ecp5(name: str, *, package: str = "CABGA381", speed: int = 6) -> Device:
     )
 
 
-def gowin(
-    name: str, *, part: str, family: str, package: str, pins: tuple[str, ...] = ()
-) -> Device:
+def gowin(name: str, *, part: str, family: str, package: str, pins: tuple[str, ...] = ()) -> Device:
     """A GW2A or GW2AR: nextpnr's names of part and family; ``package`` is for reports."""
     return Device(
         name=name,

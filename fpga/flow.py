@@ -17,7 +17,15 @@ from intformer.fpga.devices import Device
 from intformer.fpga.harness import PORTS, Harness
 from intformer.fpga.tools import Progress, run_nextpnr, run_yosys
 
-__all__ = ["TOP", "Placement", "harnessed", "median_fmax", "place_and_route", "placed_file", "synthesize"]
+__all__ = [
+    "TOP",
+    "Placement",
+    "harnessed",
+    "median_fmax",
+    "place_and_route",
+    "placed_file",
+    "synthesize",
+]
 
 TOP = "top"
 """Name of the harness's module, and of the files."""

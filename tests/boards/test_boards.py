@@ -66,7 +66,7 @@ def test_baud_rate_that_the_clock_cannot_make():
 def test_program_of_another_core_is_refused():
     board = find_board("icebreaker")
     program = build_program(hand_made("linear"), find_board("colorlight-i9").config)
-    with pytest.raises(UserError, match="compiled for the core tiny; icebreaker has ice40: .*--con"):
+    with pytest.raises(UserError, match=r"for the core tiny; icebreaker has ice40: .*--config"):
         check_program(board, program)
 
 
