@@ -83,6 +83,7 @@ class VirtualBoard:
     ----------
     port: the pseudo-terminal's path.
     cycles: core cycles that were simulated; None while it runs.
+    busy_cycles: those of them in which a program ran.
 
     Raises
     ------
@@ -97,6 +98,7 @@ class VirtualBoard:
         if link is not None and link.exists() and not link.is_symlink():
             raise UserError(f"cannot make the link {link}: something else is there")
         self.cycles: int | None = None
+        self.busy_cycles = 0
         self._link = link
         self._lines: list[str] = []
         self._process = subprocess.Popen(
@@ -121,7 +123,7 @@ class VirtualBoard:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("CYCLES "):
-                self.cycles = int(line.split()[1])
+                self.cycles, self.busy_cycles = map(int, line.split()[1:])
             else:
                 self._lines = [*self._lines[-50:], line]
 

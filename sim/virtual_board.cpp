@@ -2,7 +2,7 @@
 //
 // The design (module `board`: clk, rst, rx, tx, busy) runs with a model of its UART between
 // `rx`, `tx` and a pseudo-terminal. Prints "PTY <path>" once that is open, and on SIGINT or SIGTERM
-// "CYCLES <n>" and ends. While nothing happens the simulation slows down to leave the processor
+// "CYCLES <all> <with busy>" and ends. While nothing happens the simulation slows down to leave the processor
 // to others.
 //
 // Macros: DIVISOR, cycles per bit; HALF_PERIOD, of the clock in ps.
@@ -156,7 +156,7 @@ int main(int argc, char** argv) {
     Terminal terminal;
     Sender sender;
     Receiver receiver;
-    std::uint64_t cycles = 0, quiet = 0;
+    std::uint64_t cycles = 0, busy_cycles = 0, quiet = 0;
 
     board->clk = 0;
     board->rst = 1;
@@ -178,6 +178,7 @@ int main(int argc, char** argv) {
             context->timeInc(HALF_PERIOD);
             board->clk = 0;
             board->eval();
+            busy_cycles += board->busy;
             ++cycles;
         }
         const bool active = sender.busy() || receiver.busy() || board->busy;
@@ -185,6 +186,7 @@ int main(int argc, char** argv) {
         if (quiet > REST) terminal.wait();
     }
     board->final();
-    std::printf("CYCLES %llu\n", static_cast<unsigned long long>(cycles));
+    std::printf("CYCLES %llu %llu\n", static_cast<unsigned long long>(cycles),
+                static_cast<unsigned long long>(busy_cycles));
     return 0;
 }
