@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from intformer.boards.board import Board, OnChipMemory
-from intformer.boards.system import System
+from intformer.boards.embed import filler, replace_content
+from intformer.boards.system import System, image_of
 from intformer.errors import BuildFailed, UserError
 from intformer.fpga.flow import Placement, place_and_route, placed_file, synthesize
-from intformer.fpga.tools import Progress, run_tool, tool_versions
+from intformer.fpga.tools import Progress, on_path, run_tool, tool_versions
 from intformer.hw.verilog import cache_dir
 from intformer.program import Program
 
@@ -38,17 +39,19 @@ _PINS = {"ecp5": "top.lpf", "ice40": "top.pcf", "gowin": "top.cst"}
 """Amaranth's file of the pins' places, by family."""
 
 
-def design(board: Board, *, program: Program | None = None) -> tuple[str, str]:
+def design(board: Board, *, image: bytes = b"") -> tuple[str, str]:
     """The RTLIL of ``board``'s whole design, module ``top``, and its pins for nextpnr.
+
+    ``image``: what block RAM holds from configuration on.
 
     Raises
     ------
     UserError
-        If the boards' pins are not installed, or ``program`` is not for this board.
+        If the boards' pins are not installed.
     """
     from intformer.boards.top import BoardTop
 
-    system = System(board, program=program, target=board.device.target)
+    system = System(board, image=image, target=board.device.target)
     try:
         platform = board.platform()
     except ModuleNotFoundError as error:
@@ -77,7 +80,7 @@ def build_bitstream(
 
     Parameters
     ----------
-    program: put its image into the bitstream, see :class:`~intformer.boards.system.System`.
+    program: put its image into block RAM. On an ECP5, all programs share one placement.
     seeds: placements to try, ``jobs`` at a time (as many as there are cores, if None); the fastest
         is packed.
     native: run yosys and nextpnr from the ``PATH``.
@@ -101,7 +104,11 @@ def build_bitstream(
     if not seeds:
         raise UserError("give at least one seed")
     progress(f"[1/{STEPS}] generate {board.name}: core {board.preset}, {board.memory.describe()}")
-    source, pins = design(board, program=program)
+    image = image_of(board, program) if program is not None else b""
+    # One placement for every program, if its content can be replaced afterwards.
+    replaces = bool(image) and board.device.target == "ecp5"
+    content = filler(board.memory.size) if replaces else image
+    source, pins = design(board, image=content)
     versions = _versions(board, native=native)
     cache = cache_dir() / "boards" / _digest(board, source, pins, versions)
     missing = [seed for seed in seeds if not (cache / f"{seed}.json").exists()]
@@ -122,10 +129,25 @@ def build_bitstream(
     if figures["fmax_mhz"] < figures["clock_mhz"]:
         raise BuildFailed(_too_slow(board, figures))
     bitstream = out / f"{board.name}.{SUFFIX[board.device.target]}"
-    packed = cache / f"{best}.{SUFFIX[board.device.target]}"
+    placed = cache / f"placed-{best}.{board.device.placed[1]}"
+    name = f"{best}-{hashlib.sha256(image).hexdigest()[:24]}"
+    packed = cache / f"{name}.{SUFFIX[board.device.target]}"
     if not packed.exists():
         progress(f"[5/{STEPS}] pack")
-        _pack(board, cache / f"placed-{best}.{board.device.placed[1]}", packed, native=native)
+        if replaces:
+            filled = cache / f"{name}.{os.getpid()}.config"
+            replace_content(
+                placed,
+                filled,
+                old=content,
+                new=image,
+                word_bytes=board.config.bus_bytes,
+                ecpbram=on_path("ecpbram") if native else None,
+            )
+            _pack(board, filled, packed, native=native)
+            filled.unlink()
+        else:
+            _pack(board, placed, packed, native=native)
     out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(packed, bitstream)
     figures |= {

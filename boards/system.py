@@ -22,7 +22,7 @@ from intformer.hw.link.uart import Uart
 from intformer.isa import PREFETCH
 from intformer.program import Program
 
-__all__ = ["System", "check_program"]
+__all__ = ["System", "check_program", "image_of"]
 
 
 def check_program(board: Board, program: Program) -> None:
@@ -47,14 +47,32 @@ def check_program(board: Board, program: Program) -> None:
         )
 
 
+def image_of(board: Board, program: Program) -> bytes:
+    """What block RAM holds if ``program`` is in the bitstream.
+
+    Raises
+    ------
+    UserError
+        If the board has other memory, or ``program`` is of another core.
+    DoesNotFit
+        If it is too large.
+    """
+    if not isinstance(board.memory, OnChipMemory):
+        raise UserError(
+            f"{board.name} keeps models in its {board.memory.kind}, not in the bitstream; "
+            "leave --embed out and load the model with `intformer run --on board`"
+        )
+    check_program(board, program)
+    return program.image.tobytes()
+
+
 class System(wiring.Component):
     """A board's logic between its pads, the same on the board and in simulation.
 
     Parameters
     ----------
     board: which one.
-    program: a program whose image block RAM holds from configuration on; only for boards whose
-        memory is block RAM.
+    image: what block RAM holds from configuration on, see :func:`image_of`.
     target: family whose primitives are used; None for their behavioural twins.
     divisor: core cycles per bit of the UART, if not the board's own.
     simulated: tell the host that it waits for a simulation.
@@ -65,34 +83,19 @@ class System(wiring.Component):
     busy: ``Out(1)``; a program runs.
     pins: of the memory: :class:`~intformer.hw.external.SdramPins` or
         :class:`~intformer.hw.external.FlashPins`; absent with block RAM.
-
-    Raises
-    ------
-    UserError
-        If a program is given that the board cannot hold in block RAM, or of another core.
-    DoesNotFit
-        If it is too large.
     """
 
     def __init__(
         self,
         board: Board,
         *,
-        program: Program | None = None,
+        image: bytes = b"",
         target: str | None = None,
         divisor: int | None = None,
         simulated: bool = False,
     ) -> None:
         self.board = board
-        self._image = b""
-        if program is not None:
-            if not isinstance(board.memory, OnChipMemory):
-                raise UserError(
-                    f"{board.name} keeps models in its {board.memory.kind}, not in the bitstream; "
-                    "leave --embed out and load the model with `intformer run --on board`"
-                )
-            check_program(board, program)
-            self._image = program.image.tobytes()
+        self._image = image
         self._target = target
         self._divisor = divisor or board.divisor
         self._simulated = simulated

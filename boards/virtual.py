@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from intformer.boards.board import QUICK_DIVISOR, Board, FlashMemory, SdramMemory
-from intformer.boards.system import System
+from intformer.boards.system import System, image_of
 from intformer.boards.top import VirtualTop
 from intformer.boards.virtual_chips import flash_chip, sdram_chip
 from intformer.errors import BuildFailed, IntformerError, UserError
@@ -52,7 +52,8 @@ def build_virtual_board(
     UserError
         If ``program`` is not for this board.
     """
-    system = System(board, program=program, divisor=divisor, simulated=True)
+    image = image_of(board, program) if program is not None else b""
+    system = System(board, image=image, divisor=divisor, simulated=True)
     sources = {f"{_PADS}.sv": verilog.emit(VirtualTop(system), name=_PADS)}
     memory = board.memory
     if isinstance(memory, SdramMemory):

@@ -14,7 +14,7 @@ from pathlib import Path
 from intformer.errors import BuildFailed, DeviceTooSmall
 from intformer.fpga.devices import Device
 
-__all__ = ["Progress", "run_nextpnr", "run_tool", "run_yosys", "tool_versions"]
+__all__ = ["Progress", "on_path", "run_nextpnr", "run_tool", "run_yosys", "tool_versions"]
 
 Progress = Callable[[str], None]
 
@@ -94,7 +94,7 @@ def tool_versions(devices: Iterable[Device], *, native: bool = False) -> dict[st
         for name in names[1:]:
             tool = name.removeprefix("yowasp-")
             text = subprocess.run(
-                [_on_path(tool), "--version"], capture_output=True, text=True, check=False
+                [on_path(tool), "--version"], capture_output=True, text=True, check=False
             )
             lines = (text.stdout or text.stderr).splitlines()
             versions[tool] = lines[0].strip() if lines else "unknown"
@@ -102,7 +102,7 @@ def tool_versions(devices: Iterable[Device], *, native: bool = False) -> dict[st
     return versions
 
 
-def _on_path(tool: str) -> str:
+def on_path(tool: str) -> str:
     """Where the native ``tool`` is; raises ``BuildFailed`` if it is not on the ``PATH``."""
     found = shutil.which(tool)
     if not found:
@@ -138,7 +138,7 @@ def run_tool(
         If the tool cannot be started, fails, or takes longer than ``limit_s``.
     """
     if native:
-        command = [_on_path(tool)]
+        command = [on_path(tool)]
     else:
         entry = entry or f"_run_{tool.replace('-', '_')}_argv"
         code = f"import {module} as tool; tool.{entry}()"

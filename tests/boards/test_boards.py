@@ -8,7 +8,7 @@ from graphs import hand_made
 from intformer.boards import all_boards, find_board
 from intformer.boards.board import BAUD_TOLERANCE, OnChipMemory, SdramMemory
 from intformer.boards.command import board_figures, describe_board
-from intformer.boards.system import System, check_program
+from intformer.boards.system import System, check_program, image_of
 from intformer.cli import main
 from intformer.compiler.backend import build_program
 from intformer.errors import DoesNotFit, UserError
@@ -75,14 +75,14 @@ def test_program_that_is_too_large_is_refused():
     small = dataclasses.replace(board, memory=OnChipMemory(size=256))
     program = build_program(hand_made("linear"), board.config)
     with pytest.raises(DoesNotFit, match="has 256 bytes of memory, the model needs "):
-        System(small, program=program)
+        image_of(small, program)
 
 
 def test_embedding_needs_block_ram():
     board = find_board("ulx3s-85f")
     program = build_program(hand_made("linear"), board.config)
     with pytest.raises(UserError, match="keeps models in its sdram, not in the bitstream"):
-        System(board, program=program)
+        image_of(board, program)
 
 
 def test_embed_needs_a_model(capsys):
