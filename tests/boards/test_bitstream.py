@@ -207,7 +207,7 @@ def test_replaced_content_is_what_a_build_with_it_has(preset, tmp_path, monkeypa
     )
     assert _blocks(result) == _blocks(placed["new"]) != _blocks(placed["old"])
     with pytest.raises(
-        BuildFailed, match="ecpbram replaced 0 block RAMs of .*, not the memory's 5"
+        BuildFailed, match=r"ecpbram replaced 0 block RAMs of .*'s 5"
     ):
         replace_content(
             placed["new"],
