@@ -45,7 +45,8 @@ async def converse(dut: Any) -> None:
         assert not int(dut.failed.value), Path("status.txt").read_text()
     dut.quit.value = 1
     await _exchange(dut, b"")
-    await RisingEdge(dut.finished)
+    if not int(dut.finished.value):
+        await RisingEdge(dut.finished)
     assert not int(dut.failed.value), Path("status.txt").read_text()
 
 

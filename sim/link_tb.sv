@@ -15,7 +15,7 @@
 //   status.txt    (written) "ok", or what went wrong
 //
 // With +interactive cocotb hands over `push_count` bytes in `push` and changes `go`; the bench
-// runs for `steps` cycles, leaves what was answered in `pull`, and changes `went`.
+// runs for `steps` cycles, leaves what was answered in `pull`, and lets `went` follow.
 
 `timescale 1ns / 1ps
 
@@ -396,7 +396,7 @@ module link_tb #(
 
     task converse;
         while (!quit) begin
-            @(go);
+            while (go == went) @(negedge clk);
             for (i = 0; i < push_count; i = i + 1) sent.push_back(push[8*i+:8]);
             number = cycle + steps;
             @(negedge clk);
@@ -409,7 +409,7 @@ module link_tb #(
                 pull[8*pull_count+:8] = answered.pop_front();
                 pull_count = pull_count + 1;
             end
-            went = ~went;
+            went = go;
         end
     endtask
 

@@ -67,26 +67,24 @@ def _is(r: Registers, *commands: Command) -> Value:
 def _verdict(r: Registers) -> Value:
     """The status of a command, from its fields alone."""
     empty = (Command.INFO, Command.STATUS, Command.ERRORS, Command.RESET)
-    bare = (Command.RUN, Command.BASE)
-    some = r.left.any()
-    eight = r.length == 8
-    fine = (
-        (_is(r, *empty) & (r.length == 0))
-        | (_is(r, *bare) & eight)
-        | (_is(r, Command.CHECKSUM) & eight & some)
-        | (_is(r, Command.READ) & eight & some & ~_above(r, DATA_MAX))
-        | (_is(r, Command.COUNTERS) & eight & some & ~_above(r, COUNTERS_MAX))
-        | (_is(r, Command.WRITE) & some & (r.length == r.left + 8))
+    counted = (Command.READ, Command.WRITE, Command.CHECKSUM, Command.COUNTERS)
+    at_memory = _is(r, Command.READ, Command.WRITE, Command.CHECKSUM, Command.RUN, Command.BASE)
+    expected = Mux(
+        _is(r, *empty), r.length == 0, r.length == 8 + Mux(_is(r, Command.WRITE), r.left, 0)
     )
     low = r.identity.bus_bytes - 1
-    at_memory = _is(r, Command.READ, Command.WRITE, Command.CHECKSUM, *bare)
     crooked = at_memory & ((r.address | r.left) & low).any()
-    outside = at_memory & (r.far | ~r.fits)
+    outside = (
+        (_is(r, *counted) & ~r.left.any())
+        | (_is(r, Command.READ) & _above(r, DATA_MAX))
+        | (_is(r, Command.COUNTERS) & (r.far | _above(r, COUNTERS_MAX)))
+        | (at_memory & (r.far | ~r.fits))
+    )
     return Mux(
         ~_is(r, *Command),
         Status.UNKNOWN,
         Mux(
-            ~fine,
+            ~expected,
             Status.LENGTH,
             Mux(
                 r.running & at_memory,
@@ -100,7 +98,7 @@ def _verdict(r: Registers) -> Value:
 def _above(r: Registers, limit: int) -> Value:
     """Whether ``left`` is above ``limit``, a power of two."""
     bit = limit.bit_length() - 1
-    return r.far | r.left[bit + 1 :].any() | (r.left[bit] & r.left[:bit].any())
+    return r.left[bit + 1 :].any() | (r.left[bit] & r.left[:bit].any())
 
 
 def _dispatch(m: Module, r: Registers) -> None:
