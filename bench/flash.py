@@ -22,6 +22,7 @@ from intformer.results import markdown_table, record
 from intformer.sim.builds import build
 from intformer.sim.flash import flash_bench
 from intformer.sim.runner import run_module
+from intformer.sim.simulators import SIMULATORS
 
 __all__ = ["CASES", "FlashCase", "main", "markdown", "measure"]
 
@@ -51,7 +52,7 @@ CASES = {
 """What `make bench-flash` measures, by name."""
 
 
-def measure(case: FlashCase, *, bursts: int) -> dict[str, Any]:
+def measure(case: FlashCase, *, bursts: int, simulator: str = "verilator") -> dict[str, Any]:
     """Simulate ``bursts`` bursts of each kind of traffic.
 
     Returns
@@ -70,7 +71,12 @@ def measure(case: FlashCase, *, bursts: int) -> dict[str, Any]:
     """
     controller = QspiFlash(case.config(), chip=case.chip, offset=_OFFSET, clock_hz=case.clock_hz)
     bench = flash_bench(
-        case.config(), chip=case.chip, offset=_OFFSET, clock_hz=case.clock_hz, size=_SIZE
+        case.config(),
+        chip=case.chip,
+        offset=_OFFSET,
+        clock_hz=case.clock_hz,
+        size=_SIZE,
+        simulator=simulator,
     )
     folder = build(bench)
     (folder / "runs").mkdir(exist_ok=True)
@@ -158,10 +164,14 @@ of the chip; every beat was compared, and no rule of the chip was violated.
 def main(argv: list[str] | None = None) -> int:
     """Measure all cases and keep the figures."""
     parser = argparse.ArgumentParser(prog="python -m intformer.bench.flash", description=__doc__)
-    parser.add_argument("--bursts", type=int, default=200, help="bursts of each kind (200)")
+    parser.add_argument("--bursts", type=int, default=60, help="bursts of each kind (60)")
+    parser.add_argument("--simulator", choices=SIMULATORS, default=SIMULATORS[0])
     parser.add_argument("--dry", action="store_true", help="do not keep the figures")
     args = parser.parse_args(argv)
-    cases = {name: measure(case, bursts=args.bursts) for name, case in CASES.items()}
+    cases = {
+        name: measure(case, bursts=args.bursts, simulator=args.simulator)
+        for name, case in CASES.items()
+    }
     page = markdown(cases)
     print(page)
     if not args.dry:

@@ -113,7 +113,7 @@ module qspi_flash #(
         begin
             violations = violations + 1;
             kinds[kind] = 1;
-            if (violations <= 20)
+            if (violations <= 50)
                 $display("flash, %0t: %0s (command %h, address %h)", $realtime, what, opcode, address);
         end
     endtask
