@@ -4,7 +4,8 @@
 PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo test lint bench bench-units bench-core boards bench-boards regress clean
+.PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
+.PHONY: boards bench-boards
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -15,6 +16,7 @@ help:
 	@echo 'make bench-core  whole cores, placed and routed -> docs/results/core.{json,md} (hours)'
 	@echo 'make boards      bitstreams of all boards -> build/boards, docs/results/boards.{json,md} (an hour)'
 	@echo 'make bench-boards the digits ViT on boards in simulation -> docs/results/virtual-boards.{json,md}'
+	@echo 'make bench-flash bandwidth of the flash controller -> docs/results/flash.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 
@@ -58,11 +60,15 @@ bench-core:
 
 boards:
 	@scripts/setup
-	$(PY) -m intformer.boards.table
+	$(PY) -m examples.build_boards
 
 bench-boards:
 	@scripts/setup
 	$(PY) -m examples.bench_boards
+
+bench-flash:
+	@scripts/setup
+	$(PY) -m intformer.bench.flash
 
 clean:
 	rm -rf build

@@ -113,7 +113,7 @@ module qspi_flash #(
         begin
             violations = violations + 1;
             kinds[kind] = 1;
-            if (violations <= 20)
+            if (violations <= 50)
                 $display("flash, %0t: %0s (command %h, address %h)", $realtime, what, opcode, address);
         end
     endtask
@@ -297,7 +297,8 @@ module qspi_flash #(
         if (phase == IN || phase == IGNORE) begin
             if (phase == IN ? bits != 0 : total % 8 != 0) report(CUT_OFF, "deselected within a byte");
             else if (!asleep || opcode == 8'hab) end_command;
-        end else if (phase == ADDRESS && (opcode == 8'h20 || opcode == 8'h02))
+        end else if (phase == OPCODE && bits != 0) report(CUT_OFF, "deselected within a command");
+        else if (phase == ADDRESS && (opcode == 8'h20 || opcode == 8'h02))
             report(CUT_OFF, "deselected within an address");
     end
 

@@ -184,8 +184,9 @@ def run(testcase, *, bus_bytes, stall, seed, base=0x10000, simulator="icarus", *
     )
 
 
-@pytest.mark.parametrize("bus_bytes", [1, 2, 4, 8, 16])
-@pytest.mark.parametrize("stall", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("bus_bytes", "stall"), [(1, 0.0), (1, 0.4), (2, 0.4), (4, 0.0), (8, 0.4), (16, 0.2)]
+)
 def test_mixed_bursts(bus_bytes, stall):
     run("mixed_bursts", bus_bytes=bus_bytes, stall=stall, seed=bus_bytes)
 
@@ -194,7 +195,7 @@ def test_mixed_bursts_on_verilator():
     run("mixed_bursts", bus_bytes=1, stall=0.2, seed=31, simulator="verilator")
 
 
-@pytest.mark.parametrize(("base", "address_bits"), [(2048, 24), (0xFFFC00, 24), (1 << 31, 32)])
+@pytest.mark.parametrize(("base", "address_bits"), [(0xFFFC00, 24), (1 << 31, 32)])
 def test_bases(base, address_bits):
     run("mixed_bursts", bus_bytes=1, stall=0.1, seed=5, base=base, address_bits=address_bits)
 
