@@ -29,8 +29,9 @@ __all__ = [
 MODES = ("linear_reads", "random_reads", "mixed", "linear_writes", "random", "single_reads")
 """Kinds of traffic, in the order of the numbers in ``sdram_tb.sv``.
 
-Bursts of 16 beats: reads along the memory, reads anywhere, three reads along and then a write along
-another place, writes along; then anything of 1 to 256 beats with pauses; then single beats anywhere.
+Bursts of 16 beats: reads along the memory, reads anywhere, three reads along and then a write
+along another place, writes along; then anything of 1 to 256 beats with pauses; then reads of single
+beats anywhere.
 """
 
 RULES = (
@@ -247,9 +248,7 @@ class SdramSimulator:
                 "controller.sv": verilog.emit(controller, name="controller"),
                 "visible.vlt": _VISIBLE,
                 "sdram.sv": model_source(),
-                "sdram_pair.sv": pair_source(
-                    self.config, self.chip, input_registers=self._inputs
-                ),
+                "sdram_pair.sv": pair_source(self.config, self.chip, input_registers=self._inputs),
                 "sdram_tb.sv": model_source("sdram_tb.sv"),
             },
             toplevel="sdram_tb",
@@ -265,9 +264,7 @@ class SdramSimulator:
             build_args=_ARGS,
         )
 
-    def run(
-        self, mode: str, *, commands: int, seed: int = 1, stall: float = 0.0
-    ) -> SdramFigures:
+    def run(self, mode: str, *, commands: int, seed: int = 1, stall: float = 0.0) -> SdramFigures:
         """Run ``commands`` commands of the traffic ``mode``, one of :data:`MODES`.
 
         Every read is compared with what was written before, and all of the chip's content at the

@@ -11,6 +11,7 @@ from intformer.hw.external.sdram_chip import CHIPS, SdramChip, SdramPins, SdramT
 from intformer.hw.external.sdram_rows import Rows
 from intformer.hw.external.sdram_split import SEGMENT, Splitter, Widths, WriteBuffer
 from intformer.hw.external.sdram_transfer import Transfer
+from intformer.hw.parts.streams import Skid
 from intformer.hw.ports import BurstPort
 
 __all__ = ["CHIPS", "Sdram", "SdramChip", "SdramPins", "SdramTiming"]
@@ -33,8 +34,8 @@ class Sdram(wiring.Component):
     open until another row of their bank, or a refresh, is wanted. Reads, writes and refreshes
     happen in the order of the commands.
 
-    The chip is addressed word by word (burst length 1), with the smallest CAS latency that the clock
-    allows.
+    The chip is addressed word by word (burst length 1), with the smallest CAS latency that the
+    clock allows.
 
     Parameters
     ----------
@@ -57,8 +58,8 @@ class Sdram(wiring.Component):
     Raises
     ------
     ValueError
-        If the bus is too wide, the clock too fast or too slow for the chip, or ``read_delay`` out of
-        range.
+        If the bus is too wide, the clock too fast or too slow for the chip, or ``read_delay`` out
+        of range.
     """
 
     def __init__(
@@ -95,14 +96,15 @@ class Sdram(wiring.Component):
         config, chip, mem = self._config, self._chip, self.mem
         m.submodules.splitter = splitter = Splitter(config, chip)
         # Two segments: one transfers while the next one's data come.
-        m.submodules.buffer = buffer = WriteBuffer(
-            config, depth=2 * SEGMENT // self._widths.words
-        )
+        m.submodules.buffer = buffer = WriteBuffer(config, depth=2 * SEGMENT // self._widths.words)
         m.submodules.rows = rows = Rows(config, chip, self._timing)
         m.submodules.transfer = transfer = Transfer(
             config, chip, self._timing, read_delay=self._read_delay
         )
-        connect(m, flipped(mem.cmd), splitter.cmd)
+        # A command is taken ahead, so that its data come while those before it are written.
+        m.submodules.commands = commands = Skid(mem.cmd.payload.shape())
+        connect(m, flipped(mem.cmd), commands.i)
+        connect(m, commands.o, splitter.cmd)
         connect(m, flipped(mem.wdata), buffer.i)
         connect(m, splitter.o, rows.i)
         connect(m, rows.o, transfer.i)

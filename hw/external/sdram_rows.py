@@ -34,9 +34,7 @@ class Opened(data.StructLayout):
     """A segment whose row is open: as :class:`Segment`, without the row."""
 
     def __init__(self, config: CoreConfig, chip: SdramChip) -> None:
-        members = {
-            name: field.shape for name, field in Segment(config, chip) if name != "row"
-        }
+        members = {name: field.shape for name, field in Segment(config, chip) if name != "row"}
         super().__init__(members)
 
 

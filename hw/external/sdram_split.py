@@ -100,8 +100,12 @@ class WriteBuffer(wiring.Component):
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
+        # Distributed, or the pins' registers would become those of a block RAM, which is slow.
         memory = Memory(
-            shape=len(self.beat), depth=self._depth, init=[], attrs={"no_rw_check": 1}
+            shape=len(self.beat),
+            depth=self._depth,
+            init=[],
+            attrs={"no_rw_check": 1, "ram_style": "distributed"},
         )
         m.submodules.memory = memory
         write, read = memory.write_port(), memory.read_port(domain="comb")

@@ -208,7 +208,7 @@ module sdram_tb #(
                 wrong = wrong + 1;
             end
             if (expected_head != expected_tail) expected_head = (expected_head + 1) % QUEUE;
-            if (!probing && !flushing) words_read = words_read + 1;
+            if (!probing && !(flushing && !waiting && expected_head == expected_tail)) words_read = words_read + 1;
             ended = cycle;
         end
         if (wdata_valid && wdata_ready) begin
