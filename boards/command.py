@@ -49,6 +49,12 @@ def add_virtual_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"core cycles per bit of the UART (default: {QUICK_DIVISOR}; boards have more)",
     )
+    parser.add_argument(
+        "--optimize",
+        choices=("0", "1", "2", "3"),
+        default="3",
+        help="of the C++ compiler: 0 builds in seconds, 3 runs several times as fast (default)",
+    )
 
 
 def _board_arguments(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +188,9 @@ def run_virtual(args: argparse.Namespace, progress: Progress) -> tuple[dict[str,
         raise UserError(f"--divisor must be from 4 to 65535, not {args.divisor}")
     program = _program(args)
     progress(f"build {board.name} with Verilator")
-    built = build_virtual_board(board, program=program, divisor=args.divisor)
+    built = build_virtual_board(
+        board, program=program, divisor=args.divisor, optimize=f"-O{args.optimize}"
+    )
     virtual = VirtualBoard(built, link=Path(args.pty_link) if args.pty_link else None)
     print(f"port: {virtual.port}", flush=True)
     try:

@@ -74,7 +74,7 @@ def test_embedded_model_is_there_from_the_beginning(tmp_path):
     link = tmp_path / "port"
     command = [sys.executable, "-m", "intformer.cli", "virtual-board", "--board", "orangecrab-25f"]
     process = subprocess.Popen(
-        [*command, str(tmp_path / "model"), "--pty-link", str(link)],
+        [*command, str(tmp_path / "model"), "--pty-link", str(link), "--optimize", "0"],
         stdout=subprocess.PIPE,
         text=True,
     )
