@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
 .PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
-.PHONY: boards bench-boards
+.PHONY: boards bench-boards bench-link
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -17,6 +17,7 @@ help:
 	@echo 'make boards      bitstreams of all boards -> build/boards, docs/results/boards.{json,md} (an hour)'
 	@echo 'make bench-boards the digits ViT on boards in simulation -> docs/results/virtual-boards.{json,md}'
 	@echo 'make bench-flash bandwidth of the flash controller -> docs/results/flash.{json,md}'
+	@echo 'make bench-link  10,000 broken frames on the link -> docs/results/link.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 
@@ -69,6 +70,9 @@ bench-boards:
 bench-flash:
 	@scripts/setup
 	$(PY) -m intformer.bench.flash
+
+bench-link:
+	$(PY) -m intformer.bench.link
 
 clean:
 	rm -rf build

@@ -176,7 +176,7 @@ class _Player:
     def _check(self, played: Played, result: Fuzz) -> None:
         model = LinkModel(self._identity, self._image)
         before = dict.fromkeys(LINK_COUNTERS, 0)
-        frames = refused = repeated = notices = 0
+        frames = refused = repeated = notices = silent = 0
         for number, step in enumerate(self._steps):
             where = f"frame {number}, {step.fault.name}, {[p.hex() for p in step.parts]}"
             sent = _frames(bytes([FLAG]) + b"".join(step.parts) + bytes([FLAG]))
@@ -212,17 +212,19 @@ class _Player:
             if not any(counters[name] != before[name] for name in _ERRORS):
                 raise Mismatch(f"{where}: not counted")
             before = counters
+            silent += step.fault.name == "an answer"  # never answered
+            seen = {
+                "frames": frames,
+                "repeated": repeated,
+                "refused": refused,
+                "broken and short": notices + silent,
+            }
+            counted = counters | {"broken and short": counters["broken"] + counters["short"]}
+            for name, value in seen.items():
+                if counted[name] != value:
+                    raise Mismatch(f"{where}: {counted[name]} {name} counted, {value} seen")
         if played.memory != bytes(model.memory):
             raise Mismatch("memory does not hold what was written")
-        exact = {"frames": frames, "repeated": repeated, "refused": refused}
-        for name, value in exact.items():
-            if before[name] != value:
-                raise Mismatch(f"{before[name]} {name} counted, {value} seen")
-        silent = sum(step.fault.name == "an answer" for step in self._steps)  # never answered
-        if before["broken"] + before["short"] != notices + silent:
-            raise Mismatch(
-                f"{notices} notices for {before['broken']} broken, {before['short']} short"
-            )
         for name in LINK_COUNTERS:
             result.counters[name] = result.counters.get(name, 0) + before[name]
         result.answers += frames

@@ -14,6 +14,7 @@ from intformer.host.protocol import (
     DATA_MAX,
     FLAG,
     FRAME_MAX,
+    NOTICE,
     Command,
     encode_frame,
     stuff,
@@ -94,7 +95,7 @@ def _stutter(frame: bytes, _rng: random.Random, _next: Callable[[], int]) -> lis
 
 
 def _unknown(_frame: bytes, rng: random.Random, next_: Callable[[], int]) -> list[bytes]:
-    command = rng.choice([0, *range(max(Command) + 1, ANSWER)])
+    command = rng.choice([0, *range(max(Command) + 1, NOTICE - ANSWER)])
     return [encode_frame(next_(), command, rng.randbytes(rng.choice([0, 4, 8, 30])))]
 
 

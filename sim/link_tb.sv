@@ -44,7 +44,7 @@ module link_core #(
     input wire [8*BUS_BYTES-1:0] rdata
 );
     reg [127:0] job;
-    reg [31:0] cycles, at, left, wait_left;
+    reg [31:0] cycles, at, left, wait_left, begun_at;
     reg [3:0] state;
     integer got;
     reg [31:0] counter_1, counter_2, counter_3;
@@ -72,6 +72,7 @@ module link_core #(
                     error <= 0;
                     cycles <= 0;
                     got <= 0;
+                    begun_at <= entry;
                     cmd <= {1'b0, 8'(BEATS - 1), entry};
                     cmd_valid <= 1;
                     state <= 1;
@@ -126,7 +127,7 @@ module link_core #(
                     state <= left == BUS_BYTES ? 8 : 4;
                 end
                 8: begin
-                    cmd <= {1'b0, 8'd7, entry};
+                    cmd <= {1'b0, 8'd7, begun_at};
                     cmd_valid <= 1;
                     got <= 0;
                     state <= 9;

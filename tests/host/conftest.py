@@ -18,8 +18,8 @@ def simulator():
     return LinkSimulator(CONFIG, identity=IDENTITY, byte_cycles=12)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def device(simulator):
-    """A device with empty memory; its ``port`` is a pty."""
+    """A device; its ``port`` is a pty. What tests leave in its memory stays."""
     with simulator.device() as device:
         yield device

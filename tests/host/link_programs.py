@@ -3,12 +3,12 @@
 import numpy as np
 
 from intformer.bench.link_model import CORE_JOB_BYTES, copy_job
-from intformer.config import CoreConfig
+from intformer.config import load_config
 from intformer.host.identity import Identity
 from intformer.program import ExternalTensor, Program
 
-CONFIG = CoreConfig(name="host", rows=4, cols=4, lanes=2, bus_bytes=4)
-IDENTITY = Identity.of(CONFIG, board="bench", clock_hz=1_000_000, memory_size=1 << 16)
+CONFIG = load_config("tiny")
+IDENTITY = Identity.of(CONFIG, board="demo", clock_hz=1_000_000, memory_size=1 << 16)
 IMAGE_BYTES = 3 * 4096 + 100
 
 
