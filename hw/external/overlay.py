@@ -70,7 +70,9 @@ class Overlay(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         mem, lower = self.mem, self.lower
-        m.submodules.ram = ram = Memory(shape=8 * self._bus, depth=self._depth, init=[])
+        # Never read and written in one cycle: with this attribute no logic is made for that case.
+        ram = Memory(shape=8 * self._bus, depth=self._depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.ram = ram
         write, read = ram.write_port(), ram.read_port()
 
         # Beats that have not passed yet, minus one: the sign tells that there are none.

@@ -30,7 +30,15 @@ from intformer.hw.external.flash_chip import (
 from intformer.hw.parts.streams import delay
 from intformer.hw.ports import BurstPort
 
-__all__ = ["IS25LP128", "W25Q32JV", "W25Q128JV", "FlashChip", "FlashPins", "QspiFlash"]
+__all__ = [
+    "IS25LP128",
+    "W25Q32JV",
+    "W25Q128JV",
+    "FlashChip",
+    "FlashPins",
+    "QspiFlash",
+    "least_divider",
+]
 
 _CONTINUE, _WAKE, _STATUS, _VOLATILE = 0xA0, 0xAB, 0x05, 0x50
 _ENABLE, _PROGRAM, _ERASE, _READ = 0x06, 0x02, 0x20, 0xEB
@@ -76,6 +84,11 @@ class _Phase(IntEnum):
     WRITE = 17
 
 
+def least_divider(chip: FlashChip, clock_hz: float) -> int:
+    """Cycles of half a SPI clock, as few as the chip allows."""
+    return max(1, math.ceil(clock_hz / (2 * chip.max_clock_hz)))
+
+
 class QspiFlash(wiring.Component):
     """A quad SPI flash as the memory of a core.
 
@@ -115,8 +128,8 @@ class QspiFlash(wiring.Component):
     -----
     A byte takes ``4 * divider`` cycles. Linear read bursts use the pins all the time
     (``make bench-flash`` measures it). With ``divider`` 1, four dummy clocks and 50 ns below two
-    cycles, the first beat of a read elsewhere comes ``29 + 4 * bus_bytes`` cycles after its
-    command at most.
+    cycles, the first beat of a read elsewhere comes ``30 + 4 * bus_bytes`` cycles after its
+    command, one more per further cycle of deselection.
     """
 
     def __init__(
@@ -135,7 +148,7 @@ class QspiFlash(wiring.Component):
             )
         if clock_hz <= 0:
             raise ValueError(f"clock_hz must be positive, not {clock_hz!r}")
-        least = max(1, math.ceil(clock_hz / (2 * chip.max_clock_hz)))
+        least = least_divider(chip, clock_hz)
         if divider is None:
             divider = least
         if divider < least:

@@ -322,7 +322,7 @@ async def hold(host: Host) -> None:
     host.dut.io_i_oe.value = 15
     host.dut.io_i.value = 0
     await host.clock()
-    await host.put(0xFF, bits=7)
+    await host.put(0x06 << 1, bits=7)  # the rest of 06, with IO3 high
     await host.deselect()
 
 

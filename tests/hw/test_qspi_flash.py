@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 import pytest
 import streams
-from cocotb.triggers import FallingEdge
+from cocotb.triggers import ClockCycles, FallingEdge
 from flash_bench import (
     Burst,
     NumpyFlash,
@@ -249,8 +249,7 @@ async def warm_resets(dut):
         else:
             await check_bursts(dut, reads[:2], memory, **options)
             task = cocotb.start_soon(run_bursts(dut, reads, **options))
-        for _ in range(rng.randrange(1, 600)):
-            await FallingEdge(dut.clk)
+        await ClockCycles(dut.clk, rng.randrange(1, 600), FallingEdge)
         task.cancel()
         await reset(dut)
         await settle(dut, rng.choice([0, 3, 900]))
@@ -280,7 +279,7 @@ async def reset_in_a_write(dut):
         data = rng.randbytes(BURST_MAX)
         write = Burst(3 * SECTOR, BURST_MAX, True, data)
         task = cocotb.start_soon(run_bursts(dut, [write], **options))
-        await cocotb.triggers.ClockCycles(dut.clk, rng.randrange(700, 2000))
+        await ClockCycles(dut.clk, rng.randrange(700, 2000), FallingEdge)
         task.cancel()
         await reset(dut)
         # The sector holds the burst, or the beginning of it, or what was there; nothing else moved.
