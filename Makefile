@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
 .PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
-.PHONY: boards bench-boards bench-link
+.PHONY: boards bench-boards bench-link bench-sdram
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -18,6 +18,7 @@ help:
 	@echo 'make bench-boards the digits ViT on boards in simulation -> docs/results/virtual-boards.{json,md}'
 	@echo 'make bench-flash bandwidth of the flash controller -> docs/results/flash.{json,md}'
 	@echo 'make bench-link  10,000 broken frames on the link -> docs/results/link.{json,md}'
+	@echo 'make bench-sdram the SDRAM controller: bandwidth, a million random commands -> docs/results/sdram.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 
@@ -72,7 +73,11 @@ bench-flash:
 	$(PY) -m intformer.bench.flash
 
 bench-link:
+	@scripts/setup
 	$(PY) -m intformer.bench.link
+
+bench-sdram:
+	$(PY) -m intformer.bench.sdram
 
 clean:
 	rm -rf build

@@ -132,11 +132,15 @@ def model_parameters(chip: SdramChip) -> dict[str, int]:
     }
 
 
-def pair_source(config: CoreConfig, chip: SdramChip, *, input_registers: int = 0) -> str:
+def pair_source(
+    config: CoreConfig, chip: SdramChip, *, input_registers: int = 0, tied: bool = False
+) -> str:
     """A module ``sdram_pair``: the module ``controller`` and a chip, on the inverted clock.
 
-    ``input_registers`` stand between the chip's outputs and the controller.
+    ``input_registers`` stand between the chip's outputs and the controller. With ``tied`` the chip
+    is always enabled and selected, and no byte is ever masked.
     """
+    clk_en, cs_n, dqm = ("1'b1", "1'b0", "'0") if tied else ("clk_en", "~cs", "dqm")
     parameters = ",\n".join(f"        .{n}({v})" for n, v in model_parameters(chip).items())
     beat, bits = 8 * config.bus_bytes, chip.data_bits
     registers = "".join(
@@ -194,14 +198,14 @@ module sdram_pair (
 {parameters}
     ) chip (
         .clk(~clk),
-        .clk_en(clk_en),
-        .cs_n(~cs),
+        .clk_en({clk_en}),
+        .cs_n({cs_n}),
         .ras_n(~ras),
         .cas_n(~cas),
         .we_n(~we),
         .ba(ba),
         .a(a),
-        .dqm(dqm),
+        .dqm({dqm}),
         .dq_in(dq_o),
         .dq_in_oe(dq_oe),
         .dq_out(dq_0),
@@ -219,7 +223,7 @@ class SdramSimulator:
     Parameters
     ----------
     config, chip, clock_hz: of the controller.
-    input_registers: between the chip and the controller's inputs.
+    input_registers, tied: see :func:`pair_source`.
     controller: instead of the right one; for tests of this bench.
     """
 
@@ -230,12 +234,14 @@ class SdramSimulator:
         chip: SdramChip,
         clock_hz: float,
         input_registers: int = 0,
+        tied: bool = False,
         controller: Sdram | None = None,
     ) -> None:
         self.config = config
         self.chip = chip
         self._clock_hz = clock_hz
         self._inputs = input_registers
+        self._tied = tied
         self._controller = controller
         self._bench: Bench | None = None
 
@@ -248,7 +254,9 @@ class SdramSimulator:
                 "controller.sv": verilog.emit(controller, name="controller"),
                 "visible.vlt": _VISIBLE,
                 "sdram.sv": model_source(),
-                "sdram_pair.sv": pair_source(self.config, self.chip, input_registers=self._inputs),
+                "sdram_pair.sv": pair_source(
+                    self.config, self.chip, input_registers=self._inputs, tied=self._tied
+                ),
                 "sdram_tb.sv": model_source("sdram_tb.sv"),
             },
             toplevel="sdram_tb",

@@ -53,7 +53,9 @@ class Sdram(wiring.Component):
     mem: ``In(BurstPort(config))``; bursts of any length. ``wdata.ready`` and ``cmd.ready`` are
         registers. Addresses beyond the chip's size wrap.
     pins: ``Out(SdramPins(chip))``; outputs are registers. The board makes the chip's clock: the
-        inverted one, so that its edges lie in the middle of the cycles.
+        inverted one, so that its edges lie in the middle of the cycles. ``ras``, ``cas`` and ``we``
+        are 0 without a command and ``dqm`` is 0 in all accesses if the bus is not narrower than the
+        chip, for boards that tie ``cs`` and ``dqm``; ``clk_en`` is 1 from the second cycle on.
 
     Raises
     ------
@@ -88,8 +90,8 @@ class Sdram(wiring.Component):
     def read_latency(self) -> int:
         """Cycles from the acceptance of a read of an open row to its first beat, if idle."""
         assemble = self._widths.words if self._widths.words > 1 else self._widths.parts > 1
-        # Splitter 2, rows 3, queue 2, column command 1, pins 1, chip, register.
-        return 9 + self._timing.cas + self._read_delay + assemble
+        # Splitter 2, rows 2, queue 2, column command 1, pins 1; then the chip's.
+        return 8 + self._timing.cas + self._read_delay + assemble
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -127,8 +129,9 @@ class Sdram(wiring.Component):
             (pins.ba, Mux(row, command.bank, transfer.bank)),
             (pins.a, Mux(row, command.a, transfer.column)),
             (pins.ras, row & command.ras),
-            (pins.cas, ~row | command.cas),
-            (pins.we, Mux(row, command.we, transfer.write)),
+            # All three are 0 without a command: on some boards the chip is always selected.
+            (pins.cas, Mux(row, command.cas, transfer.go)),
+            (pins.we, Mux(row, command.we, writes)),
             (pins.dq_o, transfer.word),
         ):
             register = Signal.like(pin, name=f"{pin.name}_register", reset_less=True)
