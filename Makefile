@@ -77,6 +77,7 @@ bench-link:
 	$(PY) -m intformer.bench.link
 
 bench-sdram:
+	@scripts/setup
 	$(PY) -m intformer.bench.sdram
 
 clean:
