@@ -20,6 +20,7 @@ import numpy as np
 import intformer
 from examples.digits_vit.data import calibration_images, test_split
 from intformer import cli
+from intformer.bench.units import kept
 from intformer.boards import all_boards, find_board
 from intformer.boards.board import OnChipMemory
 from intformer.boards.virtual import VirtualBoard, build_virtual_board
@@ -40,15 +41,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--optimize", default="-O3", help="option of the C++ compiler")
     parser.add_argument("--dry", action="store_true", help="do not keep the figures")
     args = parser.parse_args(argv)
-    boards: dict[str, dict[str, Any]] = {}
     for name in args.only or BOARDS:
         with tempfile.TemporaryDirectory() as folder:
-            boards[name] = run_digits(
+            figures = run_digits(
                 name, Path(folder), images=args.images, optimize=args.optimize, progress=Progress()
             )
-        print(json.dumps({name: boards[name]}, indent=2))
-    if not args.dry:
-        record("virtual-boards", {"boards": boards, "seed": SEED}, markdown(boards))
+        print(json.dumps({name: figures}, indent=2))
+        if not args.dry:
+            boards = kept("virtual-boards").get("boards", {}) | {name: figures}
+            ordered = {key: boards[key] for key in all_boards() if key in boards}
+            record("virtual-boards", {"boards": ordered, "seed": SEED}, markdown(ordered))
     return 0
 
 
