@@ -36,7 +36,7 @@ BOARD = Board(
     platform=_platform,
     led=("rgb_led", 0, "g"),
     pack=("--compress", "--freq", "38.8"),
-    flash="dfu-util -a 0 -D {bitstream}",
+    flash="dfu-suffix -v 1209 -p 5af0 -a {bitstream} && dfu-util -a 0 -D {bitstream}",
     host="UART at the header, pins 0 (in) and 1 (out)",
     source="amaranth-boards, orangecrab_r0_2.py",
 )

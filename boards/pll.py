@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io
@@ -66,6 +67,7 @@ class PllSettings:
         return self.output_hz * self.output
 
 
+@cache
 def settle(
     target: str, *, input_hz: int, wanted_hz: float, tolerance: float = 0.001
 ) -> PllSettings | None:
