@@ -22,7 +22,8 @@ from intformer.boards.board import Board, OnChipMemory
 from intformer.boards.embed import filler, replace_content
 from intformer.boards.system import System, image_of
 from intformer.errors import BuildFailed, UserError
-from intformer.fpga.flow import Placement, place_and_route, placed_file, synthesize
+from intformer.fpga.flow import TOP, Placement, place_and_route, placed_file, synthesize
+from intformer.fpga.harness import count_flip_flops
 from intformer.fpga.tools import Progress, on_path, run_tool, tool_versions
 from intformer.hw.verilog import cache_dir
 from intformer.program import Program
@@ -189,6 +190,7 @@ def _build_seeds(
     progress(f"[2/{STEPS}] synthesize for {board.device.name}")
     netlist = synthesize(source, device=board.device, build=where, progress=progress, native=native)
     synthesis_s = time.monotonic() - start
+    flip_flops = count_flip_flops(netlist, top=TOP)
 
     def one(seed: int) -> None:
         begun = time.monotonic()
@@ -204,6 +206,9 @@ def _build_seeds(
         result = _result(placement) | {
             "seconds": {"synthesis": synthesis_s, "placement": time.monotonic() - begun}
         }
+        # Where a cell holds a LUT and a flip-flop, nextpnr counts cells only.
+        cells = result["resources"]["LUT4"]["available"]
+        result["resources"].setdefault("FF", {"used": flip_flops, "available": cells})
         placed = placed_file(netlist, device=board.device, seed=seed)
         placed.replace(cache / placed.name)
         partial = cache / f"{seed}.{os.getpid()}"

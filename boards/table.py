@@ -102,7 +102,7 @@ def markdown(boards: dict[str, dict[str, Any]]) -> str:
         notes.append(f"- `{name}`: {figures['memory']}{inside}; {versions}.")
         if figures["timing_note"]:
             notes.append(f"  Note: {figures['timing_note']}.")
-    columns = ["Board", "Device", "Core", *heads, "Clock, MHz", "Fmax, MHz (seed)", "Build"]
+    columns = ["Board", "Device", "Core", *heads, "Clock, MHz", "Fmax, MHz (seed)", "Build (wall)"]
     table = markdown_table(columns, rows)
     return f"# Bitstreams\n\n`make boards`.\n\n{table}\n\n" + "\n".join(notes)
 

@@ -64,6 +64,7 @@ def test_small_design_becomes_a_bitstream(name, cache, tmp_path):
     assert path.stat().st_size == figures["bytes"] > 10_000
     assert figures["flash"].endswith(str(path))
     assert figures["fmax_mhz"] > figures["clock_mhz"] == board.actual_hz / 1e6
+    assert figures["resources"]["FF"]["used"] >= 16
     for step in range(1, 6):
         assert any(line.startswith(f"[{step}/5]") for line in told)
     text = markdown({name: figures})
