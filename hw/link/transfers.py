@@ -10,8 +10,8 @@ from intformer.hw.ports import BURST_MAX
 
 __all__ = ["add_transfers"]
 
-_COUNTER_CYCLES = 4
-"""From an address to its counter; the core needs three."""
+_COUNTER_BIT = 2
+"""Of the timer, from an address to its counter: four cycles; the core needs three."""
 
 
 def add_transfers(m: Module, r: Registers) -> None:
@@ -24,10 +24,9 @@ def add_transfers(m: Module, r: Registers) -> None:
             m.next = "NEXT"
         _give_up(m, r)
     with m.State("NEXT"):
-        with m.If(r.command == Command.WRITE):
-            beats = r.left[bus.bit_length() - 1 :]
-            last = beats[:4] - 1
-            m.d.sync += r.burst.eq(Mux(beats[4:].any(), BURST_MAX - 1, last[:4]))
+        beats = r.left[bus.bit_length() - 1 :]
+        last = Mux(beats[4:].any(), BURST_MAX - 1, (beats[:4] - 1)[:4])
+        m.d.sync += r.burst.eq(Mux(r.command == Command.WRITE, last, 0))
         m.next = "ASK"
         with m.If(r.command == Command.COUNTERS):
             m.next = "SETTLE"
@@ -55,7 +54,6 @@ def _give_up(m: Module, r: Registers) -> None:
             r.status.eq(Status.MEMORY),
             r.last_status.eq(Status.MEMORY),
             r.event("memory").eq(1),
-            r.burst.eq(0),
             r.length.eq(1),
         ]
         m.next = "RESET"
@@ -117,14 +115,16 @@ def _add_writing(m: Module, r: Registers) -> None:
         m.next = "FETCH"
         with m.If(_count_lane(m, r)):
             m.next = "PUT"
-    with m.State("FETCH"):
+    with m.State("FETCH"):  # the buffer reads
+        m.next = "FETCHED"
+    with m.State("FETCHED"):
         m.next = "FILL"
     with m.State("PUT"):
         m.d.comb += [host.wdata.valid.eq(1)]
         with m.If(host.wdata.ready):
             _step(m, r, bus)
             m.d.sync += r.burst.eq(r.burst - 1)
-            m.next = "FILL"
+            m.next = "FETCH"
             with m.If(r.burst == 0):
                 m.next = "NEXT"
         _give_up(m, r)
@@ -132,15 +132,15 @@ def _add_writing(m: Module, r: Registers) -> None:
 
 def _add_counters(m: Module, r: Registers) -> None:
     with m.State("SETTLE"):
-        m.d.sync += r.burst.eq(r.burst + 1)
-        with m.If(r.burst == _COUNTER_CYCLES):
+        m.d.comb += r.waiting.eq(1)
+        with m.If(r.timer[_COUNTER_BIT]):
             m.next = "COUNTER"
     with m.State("COUNTER"):
         m.d.comb += [
             r.write.en.eq(1),
             r.write.data.eq(r.counter.word_select(r.lane[:2], 8)),
         ]
-        m.d.sync += [r.lane.eq(r.lane + 1), r.burst.eq(0)]
+        m.d.sync += r.lane.eq(r.lane + 1)
         _count_result(m, r)
         with m.If(r.lane == 3):
             m.d.sync += r.lane.eq(0)
