@@ -38,7 +38,7 @@ class Controller(wiring.Component):
 
     Members
     -------
-    i: ``In(stream)`` of bytes from the line; always taken within some twenty cycles.
+    i: ``In(stream)`` of bytes from the line; always taken within forty cycles.
     o: ``Out(stream)`` of bytes for the line.
     line_error: ``In(1)``; for one cycle: the transport dropped a byte. Counted.
     mem: ``Out(BurstPort)`` to external memory.
