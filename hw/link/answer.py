@@ -29,10 +29,12 @@ def add_answer(m: Module, r: Registers) -> None:
             with m.If(item.ready):
                 m.next = "MORE"
     with m.State("MORE"):  # the buffer reads
-        m.next = "SEND"
+        m.next = "READY"
         with m.If((r.lane == _DATA) & (r.length == 0)):
             m.d.sync += r.lane.eq(0)
             m.next = "SEAL"
+    with m.State("READY"):
+        m.next = "SEND"
     with m.State("SEND"):
         m.d.comb += [
             item.payload.data.eq(_byte(m, r)),

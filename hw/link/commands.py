@@ -19,6 +19,8 @@ from intformer.hw.link.registers import (
 
 __all__ = ["add_commands"]
 
+_RESET_BIT = 4  # of the timer: 16 cycles
+
 
 def add_commands(m: Module, r: Registers) -> None:
     """States ``SUM`` to ``DISPATCH``, and ``RESET``."""
@@ -28,7 +30,7 @@ def add_commands(m: Module, r: Registers) -> None:
     with m.State("COMPARE"):
         m.next = "DECIDE"
     with m.State("DECIDE"):
-        m.d.sync += [r.status.eq(_verdict(r)), r.seen.eq(1), r.last_sequence.eq(r.read)]
+        m.d.sync += [r.status.eq(_verdict(r)), r.seen.eq(1)]
         with m.If(r.repeated):
             m.d.sync += r.event("repeated").eq(1)
         m.next = "DISPATCH"
@@ -37,8 +39,8 @@ def add_commands(m: Module, r: Registers) -> None:
             r.place.eq(DATA_AT),
             r.length.eq(1),
             r.lane.eq(0),
-            r.burst.eq(0),
             r.closed.eq(1),
+            r.last_sequence.eq(r.read),
         ]
         m.next = "OPEN"
         with m.If(r.repeated & _is(r, *SIDE_EFFECTS)):
@@ -50,9 +52,9 @@ def add_commands(m: Module, r: Registers) -> None:
             with m.Else():
                 _dispatch(m, r)
     with m.State("RESET"):
-        m.d.comb += r.resetting.eq(1)
-        m.d.sync += r.burst.eq(r.burst + 1)
-        with m.If(r.burst == 15):
+        # The timer begins at zero, or where it was when time was over: there its low bits are zero.
+        m.d.comb += [r.resetting.eq(1), r.waiting.eq(1)]
+        with m.If(r.timer[_RESET_BIT]):
             m.next = "OPEN"
 
 

@@ -38,7 +38,7 @@ class Controller(wiring.Component):
 
     Members
     -------
-    i: ``In(stream)`` of bytes from the line; always taken within some twenty cycles.
+    i: ``In(stream)`` of bytes from the line; always taken within forty cycles.
     o: ``Out(stream)`` of bytes for the line.
     line_error: ``In(1)``; for one cycle: the transport dropped a byte. Counted.
     mem: ``Out(BurstPort)`` to external memory.
@@ -93,7 +93,7 @@ class Controller(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         r = Registers(self._identity, silence=self.silence_cycles, memory=self.memory_cycles)
-        step = 2 if self._config.bus_bytes == 1 else 8
+        step = 2 if self._config.bus_bytes == 1 else 4
         m.submodules.crc = r.crc = Crc32(step=step)
         m.submodules.deframer = r.deframer = Deframer()
         m.submodules.framer = r.framer = Framer()
@@ -109,12 +109,12 @@ class Controller(wiring.Component):
         m.d.comb += [
             tally.eq(r.tally_address()),
             read.addr.eq(Mux(r.tallying, tally, r.place)),
-            r.read.eq(read.data),
             r.write.addr.eq(Mux(r.tallying, tally, r.place)),
             r.share.running.eq(r.running),
             r.share.clear.eq(self.reset),
         ]
         m.d.sync += [
+            r.read.eq(read.data),  # block RAM is slow to answer
             r.timer.eq(Mux(r.waiting, r.timer + 1, 0)),
             r.end.eq(r.address + r.left),
             r.fits.eq(_at_most(r.end, self._identity.memory_size)),

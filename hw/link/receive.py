@@ -34,6 +34,9 @@ def add_receiver(m: Module, r: Registers) -> None:
         m.next = "COUNTED"
     with m.State("TALLY"):
         m.d.comb += r.tallying.eq(1)
+        m.next = "LOOK"
+    with m.State("LOOK"):
+        m.d.comb += r.tallying.eq(1)
         m.next = "COUNT"
     with m.State("COUNT"):
         m.d.comb += [r.tallying.eq(1), r.write.en.eq(1), r.write.data.eq(r.read + 1)]

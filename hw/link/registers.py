@@ -52,6 +52,7 @@ class Registers:
     address, left: what the command works on, and how many bytes (or counters) remain.
     far: they were too large for their registers.
     end, fits: sum of both; whether it is inside memory. One and two cycles late.
+    read: the byte of the buffer at the place of two cycles before.
     beat, lane, burst: one beat of memory, byte in it (or in a counter), beats to come.
     status, repeated: of the answer. seen, last_sequence, last_status: of the command before.
     running, finished: state of the core. events: counters that must be increased; pick, high:
@@ -103,8 +104,8 @@ class Registers:
         self.timer = Signal(memory.bit_length(), name="timer")
         self.silence_over = self.timer[silence.bit_length() - 1]
         self.memory_over = self.timer[memory.bit_length() - 1]
+        self.read = register(8, "read")
         # Wires.
-        self.read = Signal(8, name="read")
         self.tallying = Signal(name="tallying")
         self.waiting = Signal(name="waiting")
         self.go = Signal(name="go")
