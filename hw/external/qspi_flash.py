@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _CONTINUE, _WAKE, _STATUS, _VOLATILE = 0xA0, 0xAB, 0x05, 0x50
-_ENABLE, _PROGRAM, _ERASE, _READ = 0x06, 0x02, 0x20, 0xEB
+_ENABLE, _DISABLE, _PROGRAM, _ERASE, _READ = 0x06, 0x04, 0x02, 0x20, 0xEB
 
 
 class FlashPins(wiring.Signature):
@@ -70,23 +70,25 @@ class _Phase(IntEnum):
     POLL = 3
     STATUS = 4
     CHECK = 5
-    VOLATILE = 6
-    QUAD = 7
-    QUAD_VALUE = 8
-    ENABLE = 9
-    COMMAND = 10
-    ADDRESS_2 = 11
-    ADDRESS_1 = 12
-    ADDRESS_0 = 13
-    MODE = 14
-    DUMMY = 15
-    READ = 16
-    WRITE = 17
+    DISABLE = 6  # a reset may have cut off a program after its write enable
+    VOLATILE = 7
+    QUAD = 8
+    QUAD_VALUE = 9
+    ENABLE = 10
+    COMMAND = 11
+    ADDRESS_2 = 12
+    ADDRESS_1 = 13
+    ADDRESS_0 = 14
+    MODE = 15
+    DUMMY = 16
+    READ = 17
+    WRITE = 18
 
 
 def least_divider(chip: FlashChip, clock_hz: float) -> int:
-    """Cycles of half a SPI clock, as few as the chip allows."""
-    return max(1, math.ceil(clock_hz / (2 * chip.max_clock_hz)))
+    """Cycles of half a SPI clock, as few as the chip allows, its deselection in eight of them."""
+    deselect = chip.deselect_ns * 1e-9 * clock_hz
+    return max(1, math.ceil(clock_hz / (2 * chip.max_clock_hz)), math.ceil(deselect / 8))
 
 
 class QspiFlash(wiring.Component):
@@ -161,9 +163,8 @@ class QspiFlash(wiring.Component):
         self._divider = divider
         self._read_delay = read_delay
         # Half clocks with the chip not selected; what was read has arrived by then.
-        self._gap = math.ceil(max(chip.deselect_ns * 1e-9 * clock_hz, read_delay + 1) / divider)
-        if self._gap > 8:
-            raise ValueError(f"divider must be greater than {divider} at {clock_hz:g} Hz")
+        gap = max(chip.deselect_ns * 1e-9 * clock_hz, read_delay + 1)
+        self._gap = max(2, math.ceil(gap / divider))
         self._wake_bit = math.ceil(chip.wake_ns * 1e-9 * clock_hz).bit_length()
         super().__init__({"mem": In(BurstPort(config)), "pins": Out(FlashPins())})
 
@@ -259,7 +260,7 @@ class QspiFlash(wiring.Component):
                 if self._chip.quad_enable is None:
                     m.d.sync += [phase.eq(_Phase.READ), self._startup.eq(0)]
                 else:
-                    m.d.sync += phase.eq(_Phase.VOLATILE)
+                    m.d.sync += phase.eq(_Phase.DISABLE)
         with m.If(self._last_piece):
             m.d.sync += phase.eq(phase + 1)
             with m.Switch(phase):
@@ -267,7 +268,9 @@ class QspiFlash(wiring.Component):
                     m.d.sync += [closing.eq(1), self._continuous.eq(0)]
                     with m.If(~self._startup):
                         m.d.sync += phase.eq(_Phase.ENABLE)
-                with m.Case(_Phase.WAKE, _Phase.STATUS, _Phase.VOLATILE, _Phase.ENABLE):
+                with m.Case(_Phase.WAKE, _Phase.STATUS, _Phase.ENABLE):
+                    m.d.sync += closing.eq(1)
+                with m.Case(_Phase.DISABLE, _Phase.VOLATILE):
                     m.d.sync += closing.eq(1)
                 with m.Case(_Phase.QUAD_VALUE):
                     m.d.sync += [closing.eq(1), self._startup.eq(0), phase.eq(_Phase.READ)]
@@ -301,6 +304,7 @@ class QspiFlash(wiring.Component):
             _Phase.LEAVE: 0xFF,
             _Phase.WAKE: _WAKE,
             _Phase.POLL: _STATUS,
+            _Phase.DISABLE: _DISABLE,
             _Phase.VOLATILE: _VOLATILE,
             _Phase.QUAD: command,
             _Phase.QUAD_VALUE: value,
