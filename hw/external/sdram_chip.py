@@ -131,7 +131,9 @@ class SdramChip:
             raise ValueError(
                 f"clock_hz must be at most {fastest:.1f} MHz for {self.name}, not {clock_hz!r}"
             )
-        refresh = math.floor(self.t_refi / period)
+        # Half a cycle less, at least, which adds up to over a thousand until a row's turn comes
+        # again: a refresh may be late by the length of the transfers that it waits for.
+        refresh = math.floor(self.t_refi / period - 0.5 + 1e-6)
         if refresh < 64:
             slowest = 64e3 / self.t_refi
             raise ValueError(
