@@ -4,7 +4,8 @@
 PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo test lint bench bench-units bench-core bench-sdram regress clean
+.PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
+.PHONY: boards bench-boards bench-link bench-sdram
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -13,6 +14,10 @@ help:
 	@echo 'make bench       utilization of whole models -> docs/results/utilization.{json,md}'
 	@echo 'make bench-units area, clock and error of every unit -> docs/results/units.{json,md} (hours)'
 	@echo 'make bench-core  whole cores, placed and routed -> docs/results/core.{json,md} (hours)'
+	@echo 'make boards      bitstreams of all boards -> build/boards, docs/results/boards.{json,md} (an hour)'
+	@echo 'make bench-boards the digits ViT on boards in simulation -> docs/results/virtual-boards.{json,md}'
+	@echo 'make bench-flash bandwidth of the flash controller -> docs/results/flash.{json,md}'
+	@echo 'make bench-link  10,000 broken frames on the link -> docs/results/link.{json,md}'
 	@echo 'make bench-sdram the SDRAM controller: bandwidth, a million random commands -> docs/results/sdram.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
@@ -54,6 +59,22 @@ bench-units:
 bench-core:
 	@scripts/setup
 	$(PY) -m intformer.bench.core
+
+boards:
+	@scripts/setup
+	$(PY) -m examples.build_boards
+
+bench-boards:
+	@scripts/setup
+	$(PY) -m examples.bench_boards
+
+bench-flash:
+	@scripts/setup
+	$(PY) -m intformer.bench.flash
+
+bench-link:
+	@scripts/setup
+	$(PY) -m intformer.bench.link
 
 bench-sdram:
 	@scripts/setup

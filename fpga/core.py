@@ -13,7 +13,7 @@ from intformer.fpga.measure import measure
 from intformer.fpga.tools import Progress
 from intformer.results import markdown_table
 
-__all__ = ["build_core", "describe", "markdown"]
+__all__ = ["build_core", "by_block", "describe", "markdown", "share"]
 
 
 def build_core(
@@ -76,7 +76,7 @@ def describe(figures: dict[str, Any]) -> str:
     if figures["too_small"]:
         return f"{lines[0]}: does not fit: {figures['too_small']}"
     for name, entry in figures["resources"].items():
-        lines.append(f"  {name:<6} {entry['used']:>7} of {entry['available']:>7}  {_share(entry)}")
+        lines.append(f"  {name:<6} {entry['used']:>7} of {entry['available']:>7}  {share(entry)}")
     kind = "estimated, not routed" if figures["router"] is None else "routed"
     seeds = ", ".join(f"{mhz:.1f} ({seed})" for seed, mhz in figures["fmax_seeds"].items())
     lines.append(
@@ -89,7 +89,7 @@ def describe(figures: dict[str, Any]) -> str:
     if path:
         total = sum(segment["delay_ns"] for segment in path)
         lines.append(f"  critical path, {total:.2f} ns:")
-        for segment in _by_block(path):
+        for segment in by_block(path):
             text = f"    {segment['delay_ns']:6.2f}  {segment['from']} -> {segment['to']}"
             lines.append(text[:width])
     return "\n".join(lines)
@@ -104,7 +104,7 @@ def markdown(cores: dict[str, dict[str, Any]]) -> str:
     rows, notes = [], []
     for name, figures in cores.items():
         cells = [
-            f"{entry['used']:,} ({_share(entry).strip()})"
+            f"{entry['used']:,} ({share(entry).strip()})"
             if (entry := figures["resources"].get(head))
             else "–"
             for head in heads
@@ -137,13 +137,13 @@ def _notes(name: str, figures: dict[str, Any]) -> str:
         lines += ["", f"Critical path, {total:.2f} ns:", ""]
         rows = [
             [f"{step['delay_ns']:.2f}", step["type"], f"`{step['from']}`", f"`{step['to']}`"]
-            for step in _by_block(path)
+            for step in by_block(path)
         ]
         lines.append(markdown_table(["ns", "Kind", "From", "To"], rows))
     return "\n".join([*lines, ""])
 
 
-def _by_block(path: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def by_block(path: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The path with all that happens inside one block as one step: carry chains are long."""
     steps: list[dict[str, Any]] = []
     for step in path:
@@ -160,5 +160,6 @@ def _uses(figures: dict[str, Any], name: str) -> bool:
     return bool(figures["resources"].get(name, {"used": 0})["used"])
 
 
-def _share(entry: dict[str, int]) -> str:
+def share(entry: dict[str, int]) -> str:
+    """The share of a resource that is used, as text."""
     return f"{100 * entry['used'] / max(entry['available'], 1):5.1f} %"

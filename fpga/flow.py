@@ -18,7 +18,15 @@ from intformer.fpga.floorplan import fix_sites
 from intformer.fpga.harness import PORTS, Harness
 from intformer.fpga.tools import Progress, run_nextpnr, run_yosys
 
-__all__ = ["TOP", "Placement", "harnessed", "median_fmax", "place_and_route", "synthesize"]
+__all__ = [
+    "TOP",
+    "Placement",
+    "harnessed",
+    "median_fmax",
+    "place_and_route",
+    "placed_file",
+    "synthesize",
+]
 
 TOP = "top"
 """Name of the harness's module, and of the files."""
@@ -67,12 +75,14 @@ def synthesize(
     build: Path,
     progress: Progress,
     top: str = TOP,
+    native: bool = False,
     sites: Mapping[str, str] | None = None,
 ) -> Path:
     """Map RTLIL to the cells of ``device``; return the netlist's path.
 
     ``sites`` are those of a :func:`~intformer.fpga.floorplan.floorplan`. The files ``TOP.il``,
-    ``TOP.json`` and ``yosys.log`` stay in ``build``.
+    ``TOP.json`` and ``yosys.log`` stay in ``build``. With ``native`` the yosys on the ``PATH``
+    runs instead of the one that pip installs.
 
     Raises
     ------
@@ -84,7 +94,7 @@ def synthesize(
     progress(f"yosys: {device.synth.split()[0]}")
     read = f"read_rtlil {top}.il; hierarchy -top {top}; {device.prepare}"
     script = f"{read} {device.synth} -top {top}; {device.finish} write_json {top}.json"
-    run_yosys(script, build=build)
+    run_yosys(script, build=build, native=native)
     netlist = build / f"{top}.json"
     if sites:
         fix_sites(netlist, sites, top=top)
@@ -100,10 +110,19 @@ def place_and_route(
     progress: Progress,
     router: str | None = "router1",
     limit_s: float | None = None,
+    pins: str | None = None,
+    native: bool = False,
 ) -> list[Placement]:
     """Place and route ``netlist`` once per seed. ``router=None`` stops after placement.
 
     Logs and nextpnr's reports stay beside the netlist (``nextpnr-SEED.log``, ``report-SEED.json``).
+
+    Parameters
+    ----------
+    pins: constraints of a whole design in the form of the device's tool; every pin must then have
+        its place, and the result is written to :func:`placed_file`. None for a component in a
+        harness, whose pins may be anywhere.
+    native: run the nextpnr on the ``PATH`` instead of the one that pip installs.
 
     Raises
     ------
@@ -113,7 +132,7 @@ def place_and_route(
         If nextpnr fails, or takes longer than ``limit_s`` for a seed.
     """
     build = netlist.parent
-    if device.pins:
+    if pins is None and device.pins:
         lines = [f'IO_LOC "{port}" {pin};\n' for port, pin in zip(PORTS, device.pins, strict=True)]
         (build / "pins.cst").write_text("".join(lines))
     done = []
@@ -121,9 +140,23 @@ def place_and_route(
         progress(f"nextpnr: {netlist.stem} on {device.name}, seed {seed}")
         report, log = f"report-{seed}.json", f"nextpnr-{seed}.log"
         arguments = [*device.arguments, "--json", netlist.name, "--report", report]
+        if pins is not None:
+            arguments = [word for word in arguments if word != "--lpf-allow-unconstrained"]
+            name, *option = device.constraints
+            (build / name).write_text(pins)
+            arguments += [*option, *([name] if option else [])]
+            arguments += [device.placed[0], placed_file(netlist, device=device, seed=seed).name]
         arguments += ["--seed", str(seed), "--freq", str(target_mhz), "--timing-allow-fail"]
         arguments += ["--no-route"] if router is None else ["--router", router]
-        run_nextpnr(device, arguments, build=build, log=log, progress=progress, limit_s=limit_s)
+        run_nextpnr(
+            device,
+            arguments,
+            build=build,
+            log=log,
+            progress=progress,
+            limit_s=limit_s,
+            native=native,
+        )
         content = json.loads((build / report).read_text())
         placement = _read_report(content, device=device, seed=seed, router=router)
         if not content["fmax"]:
@@ -131,6 +164,11 @@ def place_and_route(
             placement = replace(placement, fmax_mhz=float(estimates[-1]) if estimates else 0.0)
         done.append(placement)
     return done
+
+
+def placed_file(netlist: Path, *, device: Device, seed: int) -> Path:
+    """Where the placed and routed design of ``seed`` is, for the packer."""
+    return netlist.parent / f"placed-{seed}.{device.placed[1]}"
 
 
 def median_fmax(placements: Sequence[Placement]) -> float:

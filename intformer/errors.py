@@ -35,3 +35,27 @@ class DeviceTooSmall(BuildFailed):
 
 class Mismatch(IntformerError):
     """Two levels of the same computation disagree. Exit status 1."""
+
+
+class PortError(UserError):
+    """A serial port cannot be opened or was lost; names the port and the reason."""
+
+
+class NoAnswer(IntformerError):
+    """A device did not answer within the time and the retries; names the command. Exit status 1."""
+
+
+class ProtocolError(IntformerError):
+    """A device answered with something that the protocol does not allow there."""
+
+
+class DeviceRefused(IntformerError):
+    """A device refused a command, or its memory failed; names both."""
+
+
+class WrongDevice(UserError):
+    """A device has another core, or less memory, than a program needs."""
+
+
+class RunError(IntformerError):
+    """A program on a device did not end, or ended with the core's error flag."""

@@ -10,6 +10,7 @@ import numpy as np
 from intformer.compiler.integer_graph import IntGraph, MatMul
 from intformer.config import CoreConfig
 from intformer.isa import INSTRUCTION_BYTES, Op
+from intformer.running import BoardOutput
 
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
@@ -214,4 +215,28 @@ def run_figures(model: CompiledModel, result: RunOutput, *, on: str) -> dict[str
             "utilization": round(model.graph.macs() / (mean * model.config.macs_per_cycle), 4),
             "counters": result.counters,
         }
+    if isinstance(result, BoardOutput):
+        seconds = float(np.mean(result.cycles)) / result.clock_hz
+        figures |= {
+            "board": result.board,
+            "clock_hz": result.clock_hz,
+            "core_seconds_per_run": seconds,
+            "seconds_per_run": round(float(np.mean(result.seconds)), 6),
+            "load": result.load,
+            "link": result.link,
+        }
     return figures
+
+
+def describe_board_run(figures: dict[str, Any]) -> str:
+    """The figures of a run on a board that other levels do not have, as text."""
+    link = figures["link"]
+    return (
+        f"{figures['board']} at {figures['clock_hz'] / 1e6:g} MHz: "
+        f"{1e3 * figures['core_seconds_per_run']:.3f} ms per run, "
+        f"{1e3 * figures['seconds_per_run']:.1f} ms with the transfers\n"
+        f"image: {figures['load']['size']:,} bytes, {figures['load']['sent']:,} sent in "
+        f"{figures['load']['seconds']:.1f} s\n"
+        f"link: {link['frames']} frames, {link['retries']} sent again, "
+        f"{link['broken'] + link['short']} broken, {link['lost'] + link['line']} dropped"
+    )

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LEVELS",
+    "BoardOutput",
     "RunOutput",
     "Samples",
     "collect_output",
+    "compare_with_reference",
     "encode_samples",
+    "run_board",
     "run_levels",
     "run_model",
 ]
@@ -53,6 +56,22 @@ class RunOutput:
     codes: dict[str, Array]
     cycles: list[int] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class BoardOutput(RunOutput):
+    """Results of a run on a board.
+
+    ``board``: its name; ``clock_hz``: of its core; ``load``: bytes of the image, bytes sent,
+    seconds; ``seconds``: of each run, transfers included; ``link``: frames sent again, and the
+    device's counters of errors on the line.
+    """
+
+    board: str = ""
+    clock_hz: int = 0
+    load: dict[str, float] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    link: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -140,6 +159,74 @@ def run_model(
     if on == "reference":
         output.cycles = []
     return output
+
+
+def run_board(
+    model: CompiledModel,
+    arrays: Mapping[str, Array],
+    *,
+    port: str,
+    baud: int | None = None,
+    progress: Progress | None = None,
+) -> BoardOutput:
+    """Run real-valued samples on a board: load once, then every sample.
+
+    Raises
+    ------
+    UserError
+        If the arrays do not fit, the port cannot be opened, or the board has another core or too
+        little memory; see :class:`intformer.host.device.Device` for the rest.
+    """
+    from intformer.host.device import BAUD, Device
+
+    samples = encode_samples(model.graph, arrays)
+    with Device(port, baud=baud or BAUD) as device:
+        identity = device.info()
+        if progress:
+            progress(f"board: {identity.board}, {identity.clock_hz / 1e6:g} MHz, on {port}")
+        loaded = device.load(model.program, progress=_prefixed("board", progress))
+        if progress:
+            progress(f"board: image of {loaded.size:,} bytes is there, {loaded.sent:,} sent")
+        results, seconds = [], []
+        for i, codes in enumerate(samples.runs):
+            run = device.run(codes)
+            results.append(RunResult(run.outputs, _EMPTY_LOG, run.cycles, run.counters))
+            seconds.append(run.seconds)
+            if progress:
+                progress(f"board: run {i + 1} of {len(samples.runs)}")
+        link = device.errors() | {"retries": device.retries}
+    output = collect_output(model.graph, results, samples)
+    return BoardOutput(
+        output.outputs,
+        output.codes,
+        output.cycles,
+        output.counters,
+        board=identity.board,
+        clock_hz=identity.clock_hz,
+        load={"size": loaded.size, "sent": loaded.sent, "seconds": loaded.seconds},
+        seconds=seconds,
+        link=link,
+    )
+
+
+def _prefixed(prefix: str, progress: Progress | None) -> Progress | None:
+    return (lambda text: progress(f"{prefix}: {text}")) if progress else None
+
+
+def compare_with_reference(
+    model: CompiledModel, arrays: Mapping[str, Array], output: RunOutput
+) -> str | None:
+    """What the codes of ``output`` differ in from the reference's; None if they are equal."""
+    expected = run_model(model, arrays).codes
+    for name, codes in output.codes.items():
+        wrong = np.argwhere(codes != expected[name])
+        if len(wrong):
+            at = tuple(int(i) for i in wrong[0])
+            return (
+                f"{name}: {len(wrong)} of {codes.size} elements differ from the reference; the "
+                f"first is {at}: {codes[at]} instead of {expected[name][at]}"
+            )
+    return None
 
 
 def collect_output(graph: IntGraph, results: list[RunResult], samples: Samples) -> RunOutput:

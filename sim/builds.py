@@ -19,7 +19,7 @@ from intformer.errors import BuildFailed
 from intformer.hw import verilog
 from intformer.sim import simulators
 
-__all__ = ["TIMESCALE", "Bench", "build", "tail"]
+__all__ = ["TIMESCALE", "Bench", "Runtime", "build", "locked", "tail"]
 
 TIMESCALE = ("1ns", "1ps")
 
@@ -89,7 +89,7 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
     folder = build_dir or verilog.cache_dir() / "sim" / digest
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "built"
-    with _locked(folder / "lock"):
+    with locked(folder / "lock"):
         if stamp.exists() and stamp.read_text() == digest:
             return folder
         stamp.unlink(missing_ok=True)
@@ -102,7 +102,9 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
         if bench.simulator == "verilator":
             arguments += ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
         log = folder / "build.log"
-        runtime = _Runtime(bench) if bench.simulator == "verilator" else None
+        runtime = None
+        if bench.simulator == "verilator":
+            runtime = Runtime([_versions(), list(bench.build_args), bench.waves, sys.prefix])
         if runtime:
             runtime.restore(folder)
         with simulators.environment(optimize=bench.optimize):
@@ -131,11 +133,13 @@ def build(bench: Bench, *, build_dir: Path | None = None) -> Path:
     return folder
 
 
-class _Runtime:
-    """Verilator's own object files, which are the same in every build with the same options."""
+class Runtime:
+    """Verilator's own object files, which are the same in every build with the same options.
 
-    def __init__(self, bench: Bench) -> None:
-        key = [_versions(), list(bench.build_args), bench.waves, sys.prefix]
+    ``key``: what they depend on, as plain data.
+    """
+
+    def __init__(self, key: list[object]) -> None:
         name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
         self.folder = verilog.cache_dir() / "runtime" / name
 
@@ -179,7 +183,7 @@ def tail(log: Path, *, lines: int = 60) -> str:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on ``path``: builds of one design must not overlap."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

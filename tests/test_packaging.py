@@ -16,7 +16,7 @@ from intformer.config import load_config, preset_names
 from intformer.model import CompiledModel
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("intformer", "hw", "compiler", "sim", "boards", "bench", "fpga")
+FOLDERS = ("intformer", "hw", "compiler", "sim", "boards", "bench", "fpga", "host")
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 

@@ -1,0 +1,1 @@
+"""The link to the host: UART and SPI byte streams, frames, and what the commands do."""
