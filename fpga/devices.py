@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from intformer.errors import UserError
 
@@ -28,6 +28,7 @@ class Device:
     lut_and_ff: whether one cell, the unit of ``LUT4``, holds a LUT and a flip-flop together, so
         that a flip-flop alone takes a whole one.
     timing_note: what the tool's timing leaves out.
+    capacity: how many there are of the resources of reports; empty if only the tool knows.
     """
 
     name: str
@@ -42,9 +43,10 @@ class Device:
     pins: tuple[str, ...] = ()
     lut_and_ff: bool = False
     timing_note: str = ""
+    capacity: dict[str, int] = field(default_factory=dict)
 
 
-def _ecp5(name: str, size: str, package: str) -> Device:
+def _ecp5(name: str, size: str, package: str, *, luts: int, dsp: int, bram: int) -> Device:
     return Device(
         name=name,
         target="ecp5",
@@ -58,15 +60,16 @@ def _ecp5(name: str, size: str, package: str) -> Device:
             "MULT18X18D": "DSP",
             "DP16KD": "BRAM",
         },
+        capacity={"LUT4": luts, "FF": luts, "DSP": dsp, "BRAM": bram},
     )
 
 
 DEVICES = {
     part.name: part
     for part in (
-        _ecp5("LFE5U-25F", "25k", "CABGA381"),
-        _ecp5("LFE5U-45F", "45k", "CABGA381"),
-        _ecp5("LFE5U-85F", "85k", "CABGA381"),
+        _ecp5("LFE5U-25F", "25k", "CABGA381", luts=24_288, dsp=28, bram=56),
+        _ecp5("LFE5U-45F", "45k", "CABGA381", luts=43_848, dsp=72, bram=108),
+        _ecp5("LFE5U-85F", "85k", "CABGA381", luts=83_640, dsp=156, bram=208),
         Device(
             name="iCE40UP5K",
             target="ice40",
@@ -88,6 +91,7 @@ DEVICES = {
                 "ICESTORM_SPRAM": "SPRAM",
             },
             lut_and_ff=True,
+            capacity={"LUT4": 5280, "DSP": 8, "BRAM": 30, "SPRAM": 4},
         ),
         Device(
             name="GW2A-18",
