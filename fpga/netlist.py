@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
 from intformer.config import CoreConfig
-from intformer.errors import DeviceTooSmall
+from intformer.errors import BuildFailed, DeviceTooSmall
 from intformer.fpga.devices import Device
 from intformer.fpga.flow import synthesize
 from intformer.fpga.tools import Progress, run_yosys, tool_versions
@@ -44,6 +46,13 @@ _AT_LEAST = {
         "SPRAM": {"SB_SPRAM256KA": 1},
     },
 }
+
+_ENABLES = [
+    (re.compile(r"SB_DFFN?E\w*"), "E"),
+    (re.compile(r"SB_RAM40_4K\w*"), "RCLKE"),
+    (re.compile(r"SB_RAM40_4K\w*"), "WCLKE"),
+    (re.compile(r"SB_MAC16"), "CE"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +107,7 @@ def netlist_of(
         module = json.loads(path.read_text())["modules"][name]
         cells = Counter(cell["type"] for cell in module["cells"].values())
         cells.pop(_NOT_HARDWARE, None)
+        _check_connected(module)
         # Nets of their own instead of vectors: a simulator sees which bit depends on which.
         script = f"read_json {path.name}; splitnets; write_verilog -noattr {name}.v"
         run_yosys(script, build=build)
@@ -122,6 +132,15 @@ def check_fits(cells: Mapping[str, int], *, device: Device, what: str) -> None:
             lacking.append(f"{resource} {used} of {device.capacity[resource]}")
     if lacking:
         raise DeviceTooSmall(f"{device.name} is too small for {what}: {', '.join(lacking)}")
+
+
+def _check_connected(module: dict[str, Any]) -> None:
+    """Refuse cells with an unconnected enable, which is 1 in the device and 0 for a simulator."""
+    for name, cell in module["cells"].items():
+        enables = [pin for kind, pin in _ENABLES if kind.fullmatch(cell["type"])]
+        for pin in enables:
+            if not cell["connections"].get(pin):
+                raise BuildFailed(f"cell {name} ({cell['type']}) of the netlist lacks its {pin}")
 
 
 def _keep(build: Path, kept: Path, *, files: tuple[str, ...]) -> None:

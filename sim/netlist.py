@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 
 from intformer.config import CoreConfig
 from intformer.errors import UserError
@@ -19,9 +20,12 @@ class NetlistSimulator(RtlSimulator):
 
     The core has the primitives of the device's family and its trace ports; it is synthesized by the
     flow that also makes bitstreams, and kept as Verilog of the family's cells. These come from
-    :mod:`intformer.sim.cells.models`. In Verilator, all that has no defined value at the beginning
-    or later (memories without an initial value, outputs that a data sheet calls undefined) is random
-    and depends on ``seed``; in Icarus it is x.
+    :mod:`intformer.sim.cells.models`. All that has no defined value at the beginning or later
+    (memories without an initial value, outputs that a data sheet calls undefined) is random and
+    depends on ``seed``.
+
+    It runs in Verilator only. A simulator with undefined values takes 0 times undefined for undefined,
+    and so codes that no instruction wrote spread from the scratchpads through weights of 0.
 
     Parameters
     ----------
@@ -29,7 +33,7 @@ class NetlistSimulator(RtlSimulator):
     device: name of a device that has models of its cells.
     netlist: what to simulate as the core; for tests of the bench itself.
     seed: of the undefined values, beside what it does in :class:`~intformer.sim.rtl.RtlSimulator`.
-    simulator, build_dir, memory_latency, burst_gap, stall, idle_limit: as there.
+    build_dir, memory_latency, burst_gap, stall, idle_limit: as there.
 
     Raises
     ------
@@ -39,6 +43,9 @@ class NetlistSimulator(RtlSimulator):
 
     level = "netlist"
     _undefined = ("--x-assign", "unique", "--x-initial", "unique")
+    # Verilator takes a default value of an input for the initial value of the net that drives it: of
+    # `rst`, for example. Netlists connect every input whose default is not 0.
+    _defines = MappingProxyType({"NO_ICE40_DEFAULT_ASSIGNMENTS": "1"})
 
     def __init__(
         self,
@@ -46,7 +53,6 @@ class NetlistSimulator(RtlSimulator):
         *,
         device: str,
         netlist: Netlist | None = None,
-        simulator: str = "verilator",
         build_dir: Path | None = None,
         memory_latency: int = 8,
         burst_gap: int = 0,
@@ -57,7 +63,6 @@ class NetlistSimulator(RtlSimulator):
         self.device = simulated_device(device)
         super().__init__(
             config,
-            simulator=simulator,
             build_dir=build_dir,
             memory_latency=memory_latency,
             burst_gap=burst_gap,
@@ -66,8 +71,7 @@ class NetlistSimulator(RtlSimulator):
             idle_limit=idle_limit,
         )
         self._netlist = netlist
-        if simulator == "verilator":
-            self._plusargs = ("+verilator+rand+reset+2", f"+verilator+seed+{seed}")
+        self._plusargs = ("+verilator+rand+reset+2", f"+verilator+seed+{seed}")
 
     def netlist(self, *, progress: Progress | None = None) -> Netlist:
         """The core's netlist; synthesized unless it is in the cache.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ class RtlSimulator:
     _undefined: tuple[str, ...] = ("--x-assign", "fast", "--x-initial", "fast")
     """What Verilator, which knows only 0 and 1, makes of undefined values."""
     _plusargs: tuple[str, ...] = ()
+    _defines: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -145,6 +147,7 @@ class RtlSimulator:
                 "LANES": self.config.lanes,
                 "COUNTERS": len(COUNTERS),
             },
+            defines=dict(self._defines),
             build_args=(*_VERILATOR_ARGS, *self._undefined) if self.simulator == "verilator" else (),
         )
 
