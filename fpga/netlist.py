@@ -1,7 +1,7 @@
-"""The gate-level netlist of a core: what the project's own flow gives to place and route, as Verilog.
+"""The gate-level netlist of a core: what the flow gives to place and route, as Verilog.
 
-Netlists are kept in ``~/.cache/intformer/netlist`` under a digest of the RTLIL, the steps of synthesis
-and yosys' version.
+Netlists are kept in ``~/.cache/intformer/netlist`` under a digest of the RTLIL, the steps of
+synthesis and yosys' version.
 """
 
 from __future__ import annotations
@@ -122,8 +122,8 @@ def netlist_of(
 def check_fits(cells: Mapping[str, int], *, device: Device, what: str) -> None:
     """Raise :class:`~intformer.errors.DeviceTooSmall` if ``cells`` cannot be placed on ``device``.
 
-    Block RAMs and multipliers are counted exactly, logic from below: only nextpnr knows what it packs
-    together.
+    Block RAMs and multipliers are counted exactly, logic from below: only nextpnr knows what it
+    packs together.
     """
     lacking = []
     for resource, sizes in _AT_LEAST[device.target].items():

@@ -152,8 +152,8 @@ def verify_model(
 ) -> VerifyReport:
     """Run samples on the reference and on ``levels``; compare every tensor, element for element.
 
-    Level ``netlist`` is the core synthesized for ``device``. It is also compared with the RTL, which
-    therefore runs before it: cycles, counters and every write must be equal.
+    Level ``netlist`` is the core synthesized for ``device``. It is also compared with the RTL,
+    which therefore runs before it: cycles, counters and every write must be equal.
 
     Raises
     ------

@@ -24,8 +24,8 @@ class NetlistSimulator(RtlSimulator):
     (memories without an initial value, outputs that a data sheet calls undefined) is random and
     depends on ``seed``.
 
-    It runs in Verilator only. A simulator with undefined values takes 0 times undefined for undefined,
-    and so codes that no instruction wrote spread from the scratchpads through weights of 0.
+    It runs in Verilator only. A simulator with undefined values takes 0 times undefined for
+    undefined, so codes that no instruction wrote spread from the scratchpads through weights of 0.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class NetlistSimulator(RtlSimulator):
 
     level = "netlist"
     _undefined = ("--x-assign", "unique", "--x-initial", "unique")
-    # Verilator takes a default value of an input for the initial value of the net that drives it: of
-    # `rst`, for example. Netlists connect every input whose default is not 0.
+    # Verilator takes a default value of an input for the initial value of the net that drives it:
+    # of `rst`, for example. Netlists connect every input whose default is not 0.
     _defines = MappingProxyType({"NO_ICE40_DEFAULT_ASSIGNMENTS": "1"})
 
     def __init__(

@@ -148,7 +148,9 @@ class RtlSimulator:
                 "COUNTERS": len(COUNTERS),
             },
             defines=dict(self._defines),
-            build_args=(*_VERILATOR_ARGS, *self._undefined) if self.simulator == "verilator" else (),
+            build_args=(*_VERILATOR_ARGS, *self._undefined)
+            if self.simulator == "verilator"
+            else (),
         )
 
     def run(
@@ -265,7 +267,9 @@ class RtlSimulator:
             return str(error)
         kind, sample, cycle, busy, *counts = status
         what = self.level.upper() if self.level == "rtl" else self.level.capitalize()
-        lines = [f"{what} of {self.config.name}: {kind} in sample {sample}, cycle {cycle} ({run_dir})"]
+        lines = [
+            f"{what} of {self.config.name}: {kind} in sample {sample}, cycle {cycle} ({run_dir})"
+        ]
         for unit in Unit:
             steps = [
                 (i, step)
@@ -284,9 +288,7 @@ class RtlSimulator:
 
 
 @contextmanager
-def _watch(
-    path: Path, level: str, *, total: int, progress: Progress | None
-) -> Iterator[None]:
+def _watch(path: Path, level: str, *, total: int, progress: Progress | None) -> Iterator[None]:
     """Report the lines of ``path`` as they come, while the body runs."""
     ended = threading.Event()
 

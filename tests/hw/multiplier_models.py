@@ -1,7 +1,7 @@
 """Simulation models of the families' multiplier blocks.
 
-SB_MAC16's is yosys' own; that of MULT18X18D is the library's, for netlists; that of Gowin's multipliers
-stands beside this file and follows the vendor's documentation.
+SB_MAC16's is yosys' own; that of MULT18X18D is the library's, for netlists; that of Gowin's
+multipliers stands beside this file and follows the vendor's documentation.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import cocotb
 from amaranth.hdl import Module, Signal, signed
@@ -41,7 +42,10 @@ class Memories(wiring.Component):
 
     def __init__(self) -> None:
         outputs = {f"{name}_o": Out(shape[0]) for name, shape in DUAL.items()}
-        outputs |= {f"{name}_o": Out(18) for name in SINGLE} | {"rom_o": Out(18), "product_o": Out(36)}
+        outputs |= {f"{name}_o": Out(18) for name in SINGLE} | {
+            "rom_o": Out(18),
+            "product_o": Out(36),
+        }
         super().__init__(
             {"waddr": In(14), "raddr": In(14), "data": In(36), "enable": In(4), "read": In(1)}
             | outputs
@@ -151,12 +155,7 @@ def test_netlist_equals_rtl():
 def test_every_width_is_there():
     """What yosys makes of the memories: all widths that the mapping knows, and the write modes."""
     text = netlist().verilog
-    found = set()
-    for block in text.split("DP16KD #(")[1:]:
-        parameters = block[: block.index("(\n")]
-        for letter in "AB":
-            value = parameters.split(f".DATA_WIDTH_{letter}(")[1].split(")")[0]
-            found.add(int(value.split("h")[1], 16))
+    found = {int(width) for width in re.findall(r"\.DATA_WIDTH_[AB]\(32'[sd]+(\d+)\)", text)}
     assert found == {1, 2, 4, 9, 18, 36}
     for mode in ("NORMAL", "WRITETHROUGH", "READBEFOREWRITE"):
         assert f'"{mode}"' in text

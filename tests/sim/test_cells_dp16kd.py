@@ -66,9 +66,7 @@ class Case:
 
 CASES = {
     "narrow_wide": Case(widths=(1, 18), modes=("NORMAL", "READBEFOREWRITE")),
-    "registered": Case(
-        widths=(9, 2), modes=("WRITETHROUGH", "NORMAL"), registers=(True, False)
-    ),
+    "registered": Case(widths=(9, 2), modes=("WRITETHROUGH", "NORMAL"), registers=(True, False)),
     "selected": Case(
         widths=(18, 18), modes=("WRITETHROUGH", "READBEFOREWRITE"), select=(0b101, 0b010)
     ),
@@ -247,9 +245,7 @@ def test_refuses(name):
     parameters, pins, message = REFUSED[name]
     text = refusing(parameters, pins.removesuffix(", "))
     with pytest.raises(AssertionError, match=message):
-        run_bench(
-            text, module="test_cells_dp16kd", testcase="runs_on", simulator="icarus", seed=1
-        )
+        run_bench(text, module="test_cells_dp16kd", testcase="runs_on", simulator="icarus", seed=1)
 
 
 def test_runs_what_it_knows():
