@@ -4,7 +4,7 @@
 PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
-.PHONY: help setup demo test lint bench bench-units bench-core regress clean
+.PHONY: help setup demo test lint bench bench-units bench-core bench-netlist regress clean
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -13,6 +13,7 @@ help:
 	@echo 'make bench       utilization of whole models -> docs/results/utilization.{json,md}'
 	@echo 'make bench-units area, clock and error of every unit -> docs/results/units.{json,md} (hours)'
 	@echo 'make bench-core  whole cores, placed and routed -> docs/results/core.{json,md} (hours)'
+	@echo 'make bench-netlist gate-level netlists of cores -> docs/results/netlist.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 
@@ -53,6 +54,10 @@ bench-units:
 bench-core:
 	@scripts/setup
 	$(PY) -m intformer.bench.core
+
+bench-netlist:
+	@scripts/setup
+	$(PY) -m intformer.bench.netlist
 
 clean:
 	rm -rf build

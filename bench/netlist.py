@@ -1,4 +1,4 @@
-"""Gate-level netlists run an encoder block: ``python -m intformer.bench.netlist [--only NAME ...]``.
+"""Gate-level netlists run an encoder block: ``python -m intformer.bench.netlist [--only ...]``.
 
 Every tensor is compared with the reference, every write and counter with the RTL, cycle for cycle.
 The figures go to ``docs/results/netlist.{json,md}``; a run of one case replaces that case's only.
@@ -127,8 +127,8 @@ def markdown(cases: dict[str, dict[str, Any]]) -> str:
     ]
     parts = ["# Gate-level netlists", ""]
     parts.append(
-        "An encoder block (32 wide, two heads, 8 tokens) on synthesized cores; every tensor compared "
-        "with the reference, every write and counter with the RTL."
+        "An encoder block (32 wide, two heads, 8 tokens) on synthesized cores; every tensor is "
+        "compared with the reference, every write and counter with the RTL."
     )
     parts += ["", markdown_table(heads, rows), ""]
     for name, figures in cases.items():
