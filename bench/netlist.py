@@ -132,7 +132,8 @@ def markdown(cases: dict[str, dict[str, Any]]) -> str:
     )
     parts += ["", markdown_table(heads, rows), ""]
     for name, figures in cases.items():
-        cells = ", ".join(f"{count:,} {cell}" for cell, count in figures["cells"].items())
+        often = sorted(figures["cells"].items(), key=lambda item: -item[1])
+        cells = ", ".join(f"{count:,} {cell}" for cell, count in often)
         late = figures["timing_differences"]
         parts.append(
             f"- {name}: {cells}; {late} of {figures['runs']} runs differ from RTL in time."

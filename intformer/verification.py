@@ -170,6 +170,11 @@ def verify_model(
         names = f"{', '.join(LEVELS[:-1])} and {LEVELS[-1]}"
         raise UserError(f"levels to verify are {names}, not {', '.join(unknown) or 'nothing'}")
     levels = _with_rtl(levels, device)
+    if "netlist" in levels and device is not None:
+        from intformer.sim.netlist import NetlistSimulator
+
+        # What does not fit shows before anything runs.
+        NetlistSimulator(model.config, device=device).netlist(progress=progress)
     samples = encode_samples(model.graph, arrays)
     expected = [execute(model.graph, codes) for codes in samples.runs]
     report = VerifyReport(
