@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from intformer.errors import UserError
 from intformer.fpga.harness import PREFIX
@@ -34,6 +34,7 @@ class Device:
     placed: nextpnr's argument for the file of the placed design, and that file's ending.
     dsp_strips: sites of the multiplier blocks, as nextpnr calls them: strips across the device from
         top to bottom, each from left to right. Empty where no floorplan is made.
+    capacity: how many there are of the resources of reports; empty if only the tool knows.
     """
 
     name: str
@@ -51,8 +52,14 @@ class Device:
     dsp_strips: tuple[tuple[str, ...], ...] = ()
     constraints: tuple[str, ...] = ()
     placed: tuple[str, str] = ("", "")
+    capacity: dict[str, int] = field(default_factory=dict)
 
 
+_ECP5_CAPACITY = {
+    "25": {"LUT4": 24_288, "FF": 24_288, "DSP": 28, "BRAM": 56},
+    "45": {"LUT4": 43_848, "FF": 43_848, "DSP": 72, "BRAM": 108},
+    "85": {"LUT4": 83_640, "FF": 83_640, "DSP": 156, "BRAM": 208},
+}
 _ECP5_STRIPS = {
     "25": ((13,), (4, 13, 22, 33, 42, 51, 60)),
     "45": ((22, 46), (4, 13, 22, 31, 42, 51, 60, 69, 78)),
@@ -103,6 +110,7 @@ def ecp5(name: str, *, package: str = "CABGA381", speed: int = 6) -> Device:
             "MULT18X18D": "DSP",
             "DP16KD": "BRAM",
         },
+        capacity=_ECP5_CAPACITY[size],
         dsp_strips=_ecp5_strips(size),
         constraints=("pins.lpf", "--lpf"),
         placed=("--textcfg", "config"),
@@ -168,6 +176,7 @@ DEVICES = {
             lut_and_ff=True,
             constraints=("pins.pcf", "--pcf"),
             placed=("--asc", "asc"),
+            capacity={"LUT4": 5280, "DSP": 8, "BRAM": 30, "SPRAM": 4},
         ),
         gowin(
             "GW2A-18",

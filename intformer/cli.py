@@ -135,9 +135,14 @@ def _parser() -> argparse.ArgumentParser:
     _model_arguments(sub)
     sub.add_argument(
         "--on",
-        choices=("iss", "rtl"),
+        choices=("iss", "rtl", "netlist"),
         action="append",
-        help="levels to compare with the reference (default: all)",
+        help="levels to compare with the reference (default: iss and rtl)",
+    )
+    sub.add_argument(
+        "--device",
+        metavar="NAME",
+        help="with --on netlist: the device whose netlist it is, iCE40UP5K or an LFE5U",
     )
 
     sub = command("verilog", _verilog, "generate the Verilog of a core")
@@ -289,7 +294,11 @@ def _verify(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     model = api.load(args.model)
     levels = tuple(dict.fromkeys(args.on or ("iss", "rtl")))
     report = model.verify(
-        _samples(model, args.input), levels=levels, simulator=args.simulator, progress=Progress()
+        _samples(model, args.input),
+        levels=levels,
+        simulator=args.simulator,
+        device=args.device,
+        progress=Progress(),
     )
     print(report.text())
     return report.figures(), report.ok

@@ -77,12 +77,15 @@ class CompiledModel:
         *,
         levels: tuple[str, ...] = ("iss", "rtl"),
         simulator: str = "verilator",
+        device: str | None = None,
         progress: Progress | None = None,
     ) -> VerifyReport:
         """Compare levels, tensor by tensor; see :func:`intformer.verification.verify_model`."""
         from intformer.verification import verify_model
 
-        return verify_model(self, arrays, levels=levels, simulator=simulator, progress=progress)
+        return verify_model(
+            self, arrays, levels=levels, simulator=simulator, device=device, progress=progress
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the folder ``path``; a compiled model that is there is replaced.

@@ -117,9 +117,13 @@ def run_levels(
     on: str,
     *,
     simulator: str = "verilator",
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> list[RunResult]:
-    """Run input codes on the level ``iss`` or ``rtl``; one :class:`RunResult` per run."""
+    """Run input codes on the level ``iss``, ``rtl`` or ``netlist``; one :class:`RunResult` per run.
+
+    ``device`` is that of the netlist, which always runs in Verilator.
+    """
     if on == "iss":
         from intformer.sim.iss.simulator import Iss
 
@@ -135,6 +139,13 @@ def run_levels(
 
         rtl = RtlSimulator(model.config, simulator=simulator)
         return rtl.run(model.program, codes_of_runs, progress=progress)
+    if on == "netlist":
+        from intformer.sim.netlist import NetlistSimulator
+
+        if device is None:
+            raise UserError("level netlist needs a device")
+        netlist = NetlistSimulator(model.config, device=device)
+        return netlist.run(model.program, codes_of_runs, progress=progress)
     raise UserError(f"a model runs on {', '.join(LEVELS)}, not on {on!r}")
 
 

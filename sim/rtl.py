@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,6 @@ _VERILATOR_ARGS = (
     "--timing",
     # cocotb's default makes every signal of the core visible, which costs most of the speed.
     "--no-public-flat-rw",
-    "--x-assign",
-    "fast",
-    "--x-initial",
-    "fast",
     "-O3",
 )
 _VISIBLE = """\
@@ -69,6 +66,13 @@ class RtlSimulator:
         memory after which the core counts as hung.
     core: what to simulate as the core; for tests of the bench itself.
     """
+
+    level = "rtl"
+    """Name of the level, for messages."""
+    _undefined: tuple[str, ...] = ("--x-assign", "fast", "--x-initial", "fast")
+    """What Verilator, which knows only 0 and 1, makes of undefined values."""
+    _plusargs: tuple[str, ...] = ()
+    _defines: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -108,21 +112,26 @@ class RtlSimulator:
             If the simulator is missing or refuses the core.
         """
         if self._bench is None:
-            if progress:
-                progress(f"rtl: generating the Verilog of {self.config.name}")
-            self._bench = self._make_bench()
+            self._bench = self._make_bench(progress)
         if progress:
-            progress(f"rtl: building {self.config.name} for {self.simulator} unless in the cache")
+            name = self.config.name
+            progress(f"{self.level}: building {name} for {self.simulator} unless in the cache")
         return build(self._bench, build_dir=self._build_dir)
 
-    def _make_bench(self) -> Bench:
+    def _core_sources(self, progress: Progress | None) -> dict[str, str]:
+        """File name to text of module ``core`` and what it needs."""
+        if progress:
+            progress(f"rtl: generating the Verilog of {self.config.name}")
         core = self._core
         if core is None:
             from intformer.hw.core import Core
 
             core = Core(self.config, trace=True)
+        return {"core.sv": verilog.emit(core, name="core")}
+
+    def _make_bench(self, progress: Progress | None) -> Bench:
         folder = resources.files("intformer.sim")
-        sources = {"core.sv": verilog.emit(core, name="core")}
+        sources = self._core_sources(progress)
         if self.simulator == "verilator":
             sources["visible.vlt"] = _VISIBLE
         for name in ("burst_memory.sv", "core_tb.sv"):
@@ -138,7 +147,10 @@ class RtlSimulator:
                 "LANES": self.config.lanes,
                 "COUNTERS": len(COUNTERS),
             },
-            build_args=_VERILATOR_ARGS if self.simulator == "verilator" else (),
+            defines=dict(self._defines),
+            build_args=(*_VERILATOR_ARGS, *self._undefined)
+            if self.simulator == "verilator"
+            else (),
         )
 
     def run(
@@ -172,13 +184,14 @@ class RtlSimulator:
         run_dir = Path(tempfile.mkdtemp(dir=folder / "runs"))
         self._write_job(run_dir, program, samples)
         begun = time.monotonic()
-        with _watch(run_dir / "samples.txt", total=len(samples), progress=progress):
+        with _watch(run_dir / "samples.txt", self.level, total=len(samples), progress=progress):
             try:
                 run_module(
                     self._bench,
                     "intformer.sim.core_bench",
                     folder=folder,
                     run_dir=run_dir,
+                    plusargs=self._plusargs,
                     seed=self._seed,
                 )
             except AssertionError as error:
@@ -253,7 +266,10 @@ class RtlSimulator:
         if len(status) != 4 + len(Unit):
             return str(error)
         kind, sample, cycle, busy, *counts = status
-        lines = [f"RTL of {self.config.name}: {kind} in sample {sample}, cycle {cycle} ({run_dir})"]
+        what = self.level.upper() if self.level == "rtl" else self.level.capitalize()
+        lines = [
+            f"{what} of {self.config.name}: {kind} in sample {sample}, cycle {cycle} ({run_dir})"
+        ]
         for unit in Unit:
             steps = [
                 (i, step)
@@ -272,7 +288,7 @@ class RtlSimulator:
 
 
 @contextmanager
-def _watch(path: Path, *, total: int, progress: Progress | None) -> Iterator[None]:
+def _watch(path: Path, level: str, *, total: int, progress: Progress | None) -> Iterator[None]:
     """Report the lines of ``path`` as they come, while the body runs."""
     ended = threading.Event()
 
@@ -281,7 +297,7 @@ def _watch(path: Path, *, total: int, progress: Progress | None) -> Iterator[Non
         while not ended.wait(0.5):
             count = len(path.read_text().splitlines()) if path.exists() else 0
             if count > seen and progress:
-                progress(f"rtl: run {count} of {total}")
+                progress(f"{level}: run {count} of {total}")
             seen = count
 
     thread = threading.Thread(target=follow, daemon=True)

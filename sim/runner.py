@@ -55,7 +55,7 @@ def run_module(
 
     run_dir.mkdir(parents=True, exist_ok=True)
     results, log = run_dir / "results.xml", run_dir / "run.log"
-    status = None
+    status: object = None
     with simulators.environment(optimize=bench.optimize):
         try:
             get_runner(bench.simulator).test(
@@ -75,6 +75,8 @@ def run_module(
             )
         except SystemExit as error:
             status = error.code
+        except RuntimeError as error:  # The simulator itself failed: $fatal in a model.
+            status = str(error)
     where = f"{module} on {bench.simulator}, seed {seed}, in {run_dir}"
     _check_results(results, where=where, log=log, status=status)
 

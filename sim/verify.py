@@ -18,7 +18,7 @@ from intformer.errors import Mismatch
 from intformer.isa import Mem, Op
 from intformer.program import Production, Program, RunResult
 
-__all__ = ["Difference", "Report", "check", "verify_levels"]
+__all__ = ["Difference", "Report", "check", "timing_difference", "verify_levels"]
 
 Array = NDArray[Any]
 
@@ -149,6 +149,28 @@ def verify_levels(
         level: check(program, graph_values, result, level=level)
         for level, result in results.items()
     }
+
+
+def timing_difference(result: RunResult, other: RunResult) -> str | None:
+    """What of two runs differs first: cycles, a counter, or a write to a scratchpad; or None."""
+    if result.cycles != other.cycles:
+        return f"{result.cycles} cycles, not {other.cycles}"
+    for name, count in other.counters.items():
+        if result.counters.get(name) != count:
+            return f"counter {name} is {result.counters.get(name)}, not {count}"
+    names = ("cycle", "mem", "position", "value", "step")
+    one, two = ([getattr(r.log, name) for name in names] for r in (result, other))
+    if len(one[0]) != len(two[0]):
+        return f"{len(one[0])} elements written, not {len(two[0])}"
+    differs = np.any([a != b for a, b in zip(one, two, strict=True)], axis=0)
+    if not differs.any():
+        return None
+    at = int(np.flatnonzero(differs)[0])
+    texts = (
+        ", ".join(f"{name} {column[at]}" for name, column in zip(names, columns, strict=True))
+        for columns in (one, two)
+    )
+    return "written: " + "; not: ".join(texts)
 
 
 def _expected(graph_values: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:

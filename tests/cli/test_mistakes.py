@@ -131,6 +131,23 @@ def test_wrong_arrays(folder, refused, tmp_path, command, name):
     assert re.search(expected, message) and "bad.npz" in message
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--on", "netlist"], "level netlist needs a device, for example iCE40UP5K"),
+        (["--device", "iCE40UP5K"], r"a device \(iCE40UP5K\) goes with level netlist only"),
+        (["--on", "netlist", "--device", "X"], "device must be one of LFE5U-25F, .*, not 'X'"),
+        (
+            ["--on", "netlist", "--device", "GW2A-18"],
+            "no simulation models of GW2A-18's cells, only of LFE5U-25F, .*, iCE40UP5K",
+        ),
+    ],
+)
+def test_wrong_device_of_a_netlist(folder, refused, arguments, message):
+    model, data = folder / "model", folder / "x.npz"
+    assert re.search(message, refused("verify", model, "--input", data, *arguments))
+
+
 @pytest.mark.parametrize("name", ARRAYS_REFUSED)
 def test_wrong_calibration(folder, refused, out, tmp_path, name):
     path = tmp_path / "bad.npz"
