@@ -71,7 +71,7 @@ def test_serial_core(config, device):
 @pytest.mark.parametrize("name", ["attention", "mlp", "residual_norm", "causal_attention"])
 def test_pipelined_core(name):
     """A 4x4 array: registers inside the multiplier blocks, memories in LUTs."""
-    assert_equal(name, load_config("tiny"), "LFE5U-25F", seed=7)
+    assert_equal(name, load_config("tiny"), "LFE5U-45F", seed=7)
 
 
 @pytest.mark.slow
