@@ -45,7 +45,7 @@ CASES = {
     "ice40-ecp5": NetlistCase(
         preset="ice40", device="LFE5U-25F", changes={"act_words": 4096, "wide_words": 8192}
     ),
-    "tiny": NetlistCase(preset="tiny", device="LFE5U-25F"),
+    "tiny": NetlistCase(preset="tiny", device="LFE5U-45F"),
 }
 """The netlists that `make bench-netlist` runs, by name."""
 
