@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -27,8 +27,6 @@ from intformer.isa import Unit
 
 __all__ = ["ActScratchpad", "MemoryCopy", "ParamMemory", "TraceSignature", "WideScratchpad"]
 
-_BANK_BITS = 8 << 14
-"""Largest bank of a memory: eight blocks of 16 kbit."""
 WIDE_CLIENTS = ("matmul", "fetch")
 NARROW_CLIENTS = ("post_src", "row", "move", "dma")
 WRITERS = (Unit.POST, Unit.ROW, Unit.MOVE, Unit.DMA)
@@ -71,8 +69,7 @@ class MemoryCopy(wiring.Component):
 
     Notes
     -----
-    Between registers on both sides of the block RAM, which is slow to answer. A large memory is
-    made of banks side by side, each with registers of its own: its blocks lie all over the device.
+    Between registers on both sides of the block RAM, which is slow to answer.
     """
 
     def __init__(self, width: int, *, depth: int, groups: int = 1, granularity: int) -> None:
@@ -98,43 +95,31 @@ class MemoryCopy(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        step = self._granularity
-        parts = self._width // step
-        banks = min(parts, -(-self._width * self._depth // _BANK_BITS))
-        word = []
-        for bank in range(banks):
-            first, end = (parts * edge // banks for edge in (bank, bank + 1))
-            enable, data_in = self.write_en[first:end], self.write_data[first * step : end * step]
-            word.append(self._bank(m, bank, enable, data_in))
-        if self._groups == 1:
-            m.d.comb += self.data.eq(Cat(word))
-        else:
-            sub = delay(m, self.read_sub[: ceil_log2(self._groups)], READ_LATENCY, name="sub")
-            m.d.comb += self.data.eq(Cat(word).word_select(sub, len(self.data)))
-        return m
-
-    def _bank(self, m: Module, number: int, write_en: Value, write_data: Value) -> Signal:
-        """Add a bank; return what it has read."""
         # With this attribute, and the block RAM's own register apart from the read port, synthesis
         # adds no logic for reads of what is being written.
-        width = len(write_data)
-        memory = Memory(shape=width, depth=self._depth, init=[], attrs={"no_rw_check": 1})
-        m.submodules[f"memory_{number}"] = memory
+        memory = Memory(shape=self._width, depth=self._depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = memory
         read = memory.read_port(domain="comb")
         write = memory.write_port(granularity=self._granularity)
         bits = len(read.addr)
+        # Apart from those of other copies, whose blocks lie elsewhere on the device.
         address, place = (
-            delay(m, word[:bits], 1, name=f"{name}_{number}", reset_less=True, keep=True)
+            delay(m, word[:bits], 1, name=name, reset_less=True, keep=True)
             for name, word in (("address", self.read_word), ("place", self.write_word))
         )
-        written = delay(m, write_data, 1, name=f"written_{number}", reset_less=True)
         m.d.comb += [
             read.addr.eq(address),
             write.addr.eq(place),
-            write.en.eq(delay(m, write_en, 1, name=f"enable_{number}")),
-            write.data.eq(written),
+            write.en.eq(delay(m, self.write_en, 1, name="enable")),
+            write.data.eq(delay(m, self.write_data, 1, name="written", reset_less=True)),
         ]
-        return delay(m, read.data, 2, name=f"answer_{number}", reset_less=True)
+        word = delay(m, read.data, 2, name="answer", reset_less=True)
+        if self._groups == 1:
+            m.d.comb += self.data.eq(word)
+        else:
+            sub = delay(m, self.read_sub[: ceil_log2(self._groups)], READ_LATENCY, name="sub")
+            m.d.comb += self.data.eq(word.word_select(sub, len(self.data)))
+        return m
 
 
 def _share_reads(
