@@ -34,8 +34,9 @@ async def converse(dut: Any) -> None:
     partial = Path("port.partial")
     partial.write_text(os.ttyname(theirs))
     partial.rename("port.txt")
-    quiet = 0
-    while not Path("quit").exists():
+    quiet, parent = 0, os.getppid()
+    # A parent that was killed leaves no file.
+    while not Path("quit").exists() and os.getppid() == parent:
         ready, _, _ = select.select([ours], [], [], _REST_S if quiet > _QUIET else 0)
         data = os.read(ours, _CHUNK) if ready else b""
         answered = await _exchange(dut, data)

@@ -18,7 +18,7 @@ def simulator():
     return LinkSimulator(CONFIG, identity=IDENTITY, byte_cycles=12)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def device(simulator):
     """A device; its ``port`` is a pty. What tests leave in its memory stays."""
     with simulator.device() as device:
