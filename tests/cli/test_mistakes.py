@@ -74,7 +74,7 @@ def test_wrong_config(refused, out, tmp_path, command, name):
 
 def test_no_such_config(refused, out):
     message = refused("verilog", "--config", "9x9", "-o", out)
-    assert "no configuration preset '9x9'; presets are 16x16, 16x8, 8x8, ice40, " in message
+    assert "no configuration preset '9x9'; presets are 16x16, 16x8, 8x8, 8x8-packed, " in message
     message = refused("verilog", "--config", "missing.toml", "-o", out)
     assert "cannot read configuration missing.toml: No such file" in message
     assert left_by(out) == []
