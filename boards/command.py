@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,9 @@ def run_virtual(args: argparse.Namespace, progress: Progress) -> tuple[dict[str,
     built = build_virtual_board(
         board, program=program, divisor=args.divisor, optimize=f"-O{args.optimize}"
     )
+    # A shell starts what it puts in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     virtual = VirtualBoard(built, link=Path(args.pty_link) if args.pty_link else None)
     print(f"port: {virtual.port}", flush=True)
     try:
