@@ -86,7 +86,7 @@ class PostUnit(wiring.Component):
         scratchpad has to be read first.
         """
         reading = READ_LATENCY + 1 if op == Op.POST_MEM or residual else 0
-        return groups + reading + 2 * READ_LATENCY + 20
+        return groups + reading + 2 * READ_LATENCY + 21
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -104,7 +104,8 @@ class PostUnit(wiring.Component):
         for part in (source, residual, writer, joined):
             chosen = {source: ~from_acc, residual: fields.res_en}.get(part, 1)
             m.d.comb += [
-                part.load.eq(start & chosen),
+                # A register of its own: it selects in all the counters of the part.
+                part.load.eq(delay(m, start & chosen, 1, name="load", keep=True)),
                 part.more_rows.eq(more_rows),
                 part.more_groups.eq(more_groups),
             ]
@@ -160,6 +161,9 @@ class PostUnit(wiring.Component):
             with m.State("START"):
                 m.d.comb += self.unit.busy.eq(1)
                 m.d.sync += start.eq(0)
+                m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += self.unit.busy.eq(1)
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.unit.busy.eq(1)
