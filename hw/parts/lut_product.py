@@ -19,7 +19,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from intformer.hw.parts.mul18 import TARGETS
-from intformer.hw.parts.streams import delay
 
 __all__ = ["LutProduct"]
 
@@ -79,16 +78,16 @@ class LutProduct(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         wide, narrow = (self.a, self.b) if len(self.a) >= len(self.b) else (self.b, self.a)
-        digits = Signal(Shape(2 * self._rows, signed=narrow.shape().signed), reset_less=True)
-        m.d.sync += digits.eq(narrow)
+        attributes = {"keep": 1} if self._rows > _ROWS_PER_COPY else {}
         copies = [
-            delay(m, wide, 1, name=f"x_{k}", reset_less=True, keep=True)
+            Signal(wide.shape(), name=f"x_{k}" if k else "x", reset_less=True, attrs=attributes)
             for k in range(-(-self._rows // _ROWS_PER_COPY))
         ]
+        digits = Signal(Shape(2 * self._rows, signed=narrow.shape().signed), reset_less=True)
+        m.d.sync += [*(x.eq(wide) for x in copies), digits.eq(narrow)]
         rows: list[Value] = []
         for index in range(self._rows):
-            x = Signal(wide.shape(), name=f"row_{index}_x")
-            m.d.comb += x.eq(copies[index // _ROWS_PER_COPY])
+            x = copies[index // _ROWS_PER_COPY]
             low, high = digits[2 * index], digits[2 * index + 1]
             negative = narrow.shape().signed and index == self._rows - 1
             shape = _shape(len(x) + 2, x.shape().signed or negative)
