@@ -82,8 +82,8 @@ class StreamColumns(wiring.Component):
         ends_column = beat == Mux(int4, count4 - 1, count8 - 1)
         ends_job = ends_column & columns[-1]
         if group is not None:
-            count = Mux(group.is_scales, scale_beats(self._config), Mux(int4, count4, count8))
-            ends_column = beat == count - 1
+            last = Mux(int4, count4 - 1, count8 - 1)
+            ends_column = beat == Mux(group.is_scales, scale_beats(self._config) - 1, last)
             ends_job = ends_column & columns[-1] & ~group.is_scales
         m.d.comb += [
             self.beats.ready.eq(active & ((beat != 0) | self.room)),
