@@ -34,7 +34,6 @@ SHAPES: dict[str, tuple[Any, ...]] = {
     "4x4 scales": (4, 4, 2, "dsp", "dsp"),
     "4x2 scales": (4, 2, 2, "luts", "luts"),
     "16x8 scales": (16, 8, 4, "dsp_packed", "luts"),
-    "12x12 scales": (12, 12, 2, "dsp", "luts"),
 }
 """Rows, columns, lanes, array; and what multiplies by scales, if there are any."""
 INPUTS = {
