@@ -49,6 +49,7 @@ class LayerSolver:
         self.solved: dict[str, Solved] = dict(known or {})
         self._tokens = Tokens(graph)
         self._values: list[dict[str, Array]] | None = None
+        self._dead: set[str] = set()
         self._done = 0
 
     def weights(
@@ -124,13 +125,14 @@ class LayerSolver:
             for values in self._values:
                 values |= constants
                 ig.step(out, node, values)
+        for values in self._values:
+            for name in self._dead.intersection(values):
+                del values[name]
         self._done = len(out.nodes)
 
     def forget(self, tensors: set[str]) -> None:
-        """Drop values that no later node reads."""
-        for values in self._values or ():
-            for name in tensors & set(values):
-                del values[name]
+        """Note tensors that no node reads which comes later."""
+        self._dead |= tensors
 
 
 def _residual(node: ig.Node) -> list[str]:

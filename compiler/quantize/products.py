@@ -139,7 +139,7 @@ class Products(Tensors):
         target = self.plan.index_coding(site, final) if site.table else final
         coding = self._partial_coding(site, weights, bias, scale, target)
         shape = self.out.tensors[output].shape
-        partial = self._tensor(f"{output}.low", shape, coding)
+        partial = self._tensor(f"{output}.partial", shape, coding)
         first = post_params(
             partial,
             site.factor * scale / coding.scale,
