@@ -88,7 +88,8 @@ class Plan:
                 continue
             layer = self.settings.at(site.node)
             nodes = [n for name in operands if self.of(name) == cls for n in operands[name]]
-            matrices = [self.graph.values[n.inputs[1]].const for n in nodes]
+            consts = [self.graph.values[n.inputs[1]].const for n in nodes]
+            matrices = [np.asarray(const) for const in consts if const is not None]
             clip = layer.ranges == "mse" and self._demands[cls] <= _LINEAR_ONLY
             smooth = layer.smoothing if self._can_smooth(site, cls, matrices) else 0.0
             rows = self._rows(cls)
@@ -253,11 +254,9 @@ def _keeps_channels(graph: fg.Graph, view: fg.View) -> bool:
     return view.kind != "slice" or list(view.arg[-1]) == [0, shape[-1], 1]
 
 
-def is_int8(array: Array | None) -> bool:
+def is_int8(array: Array) -> bool:
     """Whether reals are int8 codes already."""
-    return array is not None and bool(
-        np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array))
-    )
+    return bool(np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array)))
 
 
 def _hidden(site: Site) -> set[str]:
