@@ -195,10 +195,10 @@ def report(figures: dict[str, Any]) -> str:
     return f"""## Accuracy
 
 {figures["sentences"]} generated sentences of {tokens["least"]} to {tokens["most"]} tokens (mean
-{tokens["mean"]:.1f}), {figures["calibration_sentences"]} others for calibration,
-cut to {figures["calibration_length"]} tokens (`bench/sentences.py`). Every operation of the model is integer arithmetic
-(`integer_graph.execute`); cosine between its sentence embedding and the float model's. Rank
-correlation: Spearman's, of the similarities of all pairs of sentences.
+{tokens["mean"]:.1f}), {figures["calibration_sentences"]} others for calibration, cut to
+{figures["calibration_length"]} tokens (`bench/sentences.py`). Every operation of the model is
+integer arithmetic (`integer_graph.execute`); cosine between its sentence embedding and the float
+model's. Rank correlation: Spearman's, of the similarities of all pairs of sentences.
 
 {markdown_table(heads, rows)}
 
