@@ -113,8 +113,8 @@ def _clip(graph: IntGraph, source: Node | str) -> None:
     if isinstance(source, MatMul | Pointwise):
         post = source.post
         if post.function is not None:
-            least = max(post.function.lo, STATIONARY_MIN)
-            post.function = dataclasses.replace(post.function, lo=least)
+            low = max(post.function.lo, STATIONARY_MIN)
+            post.function = dataclasses.replace(post.function, lo=low)
         elif post.table is None:
             post.lo = max(post.lo, STATIONARY_MIN)
         else:

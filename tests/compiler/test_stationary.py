@@ -8,8 +8,8 @@ from graphs import GraphBuilder, random_inputs
 
 from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import IntGraph, MatMul, execute
-from intformer.compiler.stationary import check_stationary, clip_stationary
 from intformer.compiler.quantize.scales import Coding, function_table
+from intformer.compiler.stationary import check_stationary, clip_stationary
 from intformer.config import CoreConfig
 from intformer.errors import ConfigError, UserError
 
