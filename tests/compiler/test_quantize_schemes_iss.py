@@ -16,7 +16,7 @@ from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import check
 
 CORE = CoreConfig(
-    name="mixed", rows=8, cols=12, lanes=4, group_scales=True, functions=2, act_words=4096
+    name="mixed", rows=8, cols=8, lanes=4, group_scales=True, functions=2, act_words=4096
 )
 CASES: dict[str, dict[str, Any]] = {
     "mixed": {"activations": "mixed"},
