@@ -226,6 +226,13 @@ def test_solved_weights_lower_the_error() -> None:
     assert solved < 0.9 * error(model, rounded, test)
 
 
+def test_nothing_is_fitted_to_random_data() -> None:
+    graph = quantize(block(outlier=30.0), activations="mixed", weights="int4-g32")
+    sites = graph.meta["sites"]
+    assert {site["solver"] for site in sites if "solver" in site} == {"round"}
+    assert not any("smoothing" in site for site in sites)
+
+
 def masked_samples(count: int, length: int, *, seed: int = 5) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     data = samples(count, length, seed=seed)
