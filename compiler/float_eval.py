@@ -50,6 +50,11 @@ def activation(kind: str, x: Array) -> Array:
         return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
     if kind == "relu":
         return np.maximum(x, 0.0)
+    if kind == "relu6":
+        return np.clip(x, 0.0, 6.0)
+    if kind in ("hardsigmoid", "hardswish"):
+        ramp = np.clip(x + 3.0, 0.0, 6.0) / 6.0
+        return x * ramp if kind == "hardswish" else ramp
     if kind == "tanh":
         return np.tanh(x)
     if kind in ("sigmoid", "silu"):

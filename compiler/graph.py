@@ -34,7 +34,17 @@ __all__ = [
 
 Array = NDArray[Any]
 
-ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "sigmoid", "silu", "tanh")
+ACTIVATIONS = (
+    "gelu",
+    "gelu_tanh",
+    "hardsigmoid",
+    "hardswish",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "tanh",
+)
 """Element-wise functions: ``relu`` by saturation, the others by a 256-entry table."""
 
 

@@ -173,7 +173,15 @@ _TAKES_MASKED = {"aten.softmax", "aten._softmax", "aten.clone", "aten.dropout", 
 def lower(program: Any) -> fg.Graph:
     """The float graph of a decomposed ``torch.export.ExportedProgram``."""
     # The rules register themselves on import.
-    from intformer.compiler.frontend import ops_attention, ops_math, ops_views  # noqa: F401
+    from intformer.compiler.frontend import (  # noqa: F401
+        ops_attention,
+        ops_batchnorm,
+        ops_conv,
+        ops_hard,
+        ops_math,
+        ops_pool,
+        ops_views,
+    )
 
     return Lowering().run(program)
 
