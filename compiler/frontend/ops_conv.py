@@ -20,7 +20,7 @@ from intformer.compiler.frontend.issues import Unsupported
 from intformer.compiler.frontend.lowering import Lowering, Tensor, rule, to_array
 from intformer.compiler.frontend.ops_views import reshape
 
-__all__ = ["CHANNEL_BLOCK", "Windows", "channels_first", "channels_last", "grouped", "padded"]
+__all__ = ["CHANNEL_BLOCK", "Windows", "channels_first", "channels_last", "grouped"]
 
 CHANNEL_BLOCK = 16
 """Channels of a grouped convolution that share one (block-diagonal) matrix product."""
@@ -53,8 +53,11 @@ class Windows:
 
     def gather(self, lo: Lowering, x: str, name: str) -> str:
         """Rows of windows ``[N, H', W', kw * kh * C]`` of an image ``[N, H, W, C]``."""
-        for axis in (0, 1):
-            x = padded(lo, x, axis + 1, self.before[axis], self.after[axis])
+        if any((*self.before, *self.after)):
+            depth = lo.build.shape(x)[-1]
+            zero = lo.build.const(np.zeros((1, 1, 1, depth)), f"{name}.zero")
+            for axis in (0, 1):
+                x = _padded(lo, x, zero, axis + 1, self.before[axis], self.after[axis])
         for axis, label in ((0, "rows"), (1, "windows")):
             taps = self.taps(lo, x, axis)
             if len(taps) > 1:
@@ -64,22 +67,19 @@ class Windows:
         return x
 
 
-def padded(lo: Lowering, x: str, axis: int, before: int, after: int) -> str:
-    """``x`` with zeros before and after along ``axis``.
+def _padded(lo: Lowering, x: str, zero: str, axis: int, before: int, after: int) -> str:
+    """``x`` with the pixel ``zero`` before and after along ``axis``.
 
     The zeros are a constant of the same class of values as ``x``: they get the code of real 0.
     """
-    if not before and not after:
-        return x
     shape = lo.build.shape(x)
-    zero = lo.build.const(np.zeros((1,) * (len(shape) - 1) + shape[-1:]), f"{lo.name}.zero")
 
     def zeros(size: int) -> list[str]:
         wide = (*shape[:axis], size, *shape[axis + 1 :])
         return [lo.build.expand(zero, wide, f"{lo.name}.zeros")] if size else []
 
     parts = [*zeros(before), x, *zeros(after)]
-    return lo.build.view("cat", parts, axis, f"{lo.name}.padded")
+    return lo.build.view("cat", parts, axis, f"{lo.name}.padded") if len(parts) > 1 else x
 
 
 def channels_last(lo: Lowering, x: Tensor) -> str:
