@@ -180,6 +180,7 @@ def lower(program: Any) -> fg.Graph:
         ops_hard,
         ops_math,
         ops_pool,
+        ops_resize,
         ops_views,
     )
 
