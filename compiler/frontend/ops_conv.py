@@ -105,16 +105,12 @@ def _conv2d(
 ) -> Tensor:
     _check(x, weight, bias)
     if len(rest) == 3 and rest[0]:
-        raise Unsupported(
-            "is a transposed convolution", "repeat pixels and convolve, or change the decoder"
-        )
+        return _other(lo, x, weight)
     groups = int(rest[-1]) if rest else 1
     if weight.ndim == 3:  # aten.convolution of a sequence
         return _conv1d(lo, x, weight, bias, stride, padding, dilation, groups)
     if weight.ndim != 4:
-        raise Unsupported(
-            f"convolves over {weight.ndim - 2} axes", "convolve over one or two axes"
-        )
+        return _other(lo, x, weight)
     image = x if x.rank == 4 else reshape(lo, x, (1, *x.shape))
     windows = _windows(weight, stride, padding, dilation)
     y = _convolve(lo, image, weight, bias, windows, groups)
@@ -142,6 +138,13 @@ def _conv1d(
     windows = _windows(flat, (1, *stride), side, (1, *dilation))
     y = _convolve(lo, image, flat, bias, windows, groups)
     return reshape(lo, y, (*x.shape[:-2], y.shape[1], y.shape[3]))
+
+
+@rule("aten.conv_transpose2d", "aten.conv_transpose1d", "aten.conv3d")
+def _other(_lo: Lowering, _x: Tensor, weight: torch.Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
+    axes = weight.ndim - 2
+    what = f"convolves over {axes} axes" if axes > 2 else "is a transposed convolution"
+    raise Unsupported(what, "use an ordinary convolution over one or two axes")
 
 
 def _check(x: Any, weight: Any, bias: Any) -> None:
