@@ -238,7 +238,7 @@ class GraphBuilder:
         first = self.graph.values[inputs[0]]
         probe = View("", [], "", kind=kind, arg=arg)
         shape = probe.apply(*(np.broadcast_to(np.int8(0), self.shape(x)) for x in inputs)).shape
-        same_order = kind != "permute" or list(arg) == sorted(arg)
+        same_order = kind != "take" and (kind != "permute" or list(arg) == sorted(arg))
         if len(inputs) == 1 and shape == first.shape and same_order:
             return inputs[0]
         if name is None:

@@ -169,24 +169,25 @@ def _mul(lo: Lowering, x: Any, y: Any) -> Tensor:
     if y.numel() == y.shape[-1] == x.shape[-1] and y.ndim <= x.rank:
         factor = to_array(y).reshape(-1)
         return lo.wrap(lo.build.node(fg.Scale, lo.name, [x.name], x.shape, factor=factor))
-    axis = _only_axis(y, x)
-    if axis is None:
+    return _scale_by_places(lo, lo.wrap(lo.build.expand(x.name, shape)), to_array(y))
+
+
+_PLACES = 1 << 16
+
+
+def _scale_by_places(lo: Lowering, x: Tensor, factor: np.ndarray) -> Tensor:
+    """A constant that differs along several axes: a vector along these axes as one."""
+    factor = factor.reshape((1,) * (x.rank - factor.ndim) + factor.shape)
+    first = next(i for i, n in enumerate(factor.shape) if n != 1)
+    tail = np.broadcast_to(factor, (*factor.shape[:first], *x.shape[first:])).reshape(-1)
+    if tail.size > _PLACES:
         raise Unsupported(
-            f"multiplies by a constant of shape {tuple(y.shape)}",
-            "multiply by a number or by a vector along one axis",
+            f"multiplies by a constant of shape {factor.shape}: {tail.size} different channels",
+            f"multiply by at most {_PLACES} different numbers",
         )
-    axes = (*(a for a in range(x.rank) if a != axis), axis)
-    turned = lo.build.permute(x.name, axes)
-    factor = to_array(y).reshape(-1)
-    name = lo.build.node(fg.Scale, lo.name, [turned], lo.build.shape(turned), factor=factor)
-    return lo.wrap(lo.build.permute(name, tuple(int(a) for a in np.argsort(axes))))
-
-
-def _only_axis(y: torch.Tensor, x: Tensor) -> int | None:
-    """The axis of ``x`` along which the constant ``y`` is a vector, if it is one."""
-    shape = (1,) * (x.rank - y.ndim) + tuple(y.shape)
-    long = [i for i, n in enumerate(shape) if n != 1]
-    return long[0] if len(long) == 1 and shape[long[0]] == x.shape[long[0]] else None
+    flat = lo.build.reshape(x.name, (*x.shape[:first], tail.size))
+    name = lo.build.node(fg.Scale, lo.name, [flat], lo.build.shape(flat), factor=tail)
+    return lo.wrap(lo.build.reshape(name, x.shape))
 
 
 def _product(lo: Lowering, x: Tensor, y: Tensor) -> Tensor:
