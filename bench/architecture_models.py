@@ -100,7 +100,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture("ViT", "ViTModel", "ViTConfig", _IMAGE, "image"),
     Architecture(
-        "DeiT", "DeiTForImageClassification", "DeiTConfig", _IMAGE, "image", output="logits"
+        "DeiT",
+        "DeiTForImageClassification",
+        "DeiTConfig",
+        _IMAGE | {"num_labels": 10},
+        "image",
+        output="logits",
     ),
     Architecture(
         "BEiT", "BeitModel", "BeitConfig", _IMAGE | {"use_relative_position_bias": True}, "image"
@@ -266,12 +271,24 @@ def build(architecture: Architecture, attention: str, *, seed: int = 0) -> Built
 
 
 def _randomize(model: Any) -> None:
-    """Move every parameter away from the constant that it may begin at."""
+    """Random parameters, none at the constant that it may begin at.
+
+    Layers keep the size of what goes through them; tables and tokens have deviation 0.5; vectors
+    keep their means.
+    """
     import torch
 
+    layers = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d)
+    matrices = {id(m.weight) for m in model.modules() if isinstance(m, layers)}
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape) * (parameter.abs().mean() + 0.2)
+            noise = torch.randn(parameter.shape)
+            if id(parameter) in matrices:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            elif parameter.ndim > 1:
+                parameter.copy_(0.5 * noise)
+            else:
+                parameter += 0.1 * noise
 
 
 def _wrapper(architecture: Architecture, model: Any) -> Any:

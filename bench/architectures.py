@@ -117,7 +117,7 @@ def _torch_outputs(built: Built, indices: range) -> np.ndarray:
 
 
 def _accuracy(got: np.ndarray, wanted: np.ndarray) -> Figures:
-    """Cosine and largest error over samples; only tokens that the mask keeps are compared."""
+    """Cosine and largest error over samples, of all tokens as one vector."""
     a = got.reshape(len(got), -1).astype(np.float64)
     b = wanted.reshape(len(wanted), -1).astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -155,7 +155,7 @@ def _line(entry: Figures) -> str:
             f" cosine {entry['cosine_mean']:.5f} (worst {entry['cosine_worst']:.5f})"
             f" {entry['iss']['cycles']:.0f} cycles"
         )
-    return f"{text} {entry['seconds']:.0f} s {entry['why'].splitlines()[0] if entry['why'] else ''}"
+    return f"{text} {entry['seconds']:.0f} s {entry['why']}"
 
 
 def _row(entry: Figures) -> list[str]:

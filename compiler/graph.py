@@ -93,9 +93,9 @@ class Activation(Node):
 
 @dataclass
 class Mul(Node):
-    """``factor * x * y``, two computed tensors element by element; both have the output's shape.
+    """``factor * x * y``, two computed tensors element by element; ``y`` may be a mask.
 
-    Only the frontend makes it: :mod:`intformer.compiler.canonical` turns it into sums and squares.
+    Only the frontend makes it: :mod:`intformer.compiler.canonical.products` expands it.
     """
 
     factor: float = 1.0

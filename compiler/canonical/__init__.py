@@ -1,6 +1,6 @@
 """Canonical form of the float graph: fewer, simpler nodes with the same result.
 
-The passes, in order: sums with zeros go; products of elements become sums and squares, RMSNorm a LayerNorm; scaling by numbers moves into the consumers; slices move up to the products
+The passes, in order: sums with zeros go; RMSNorm becomes a LayerNorm; scaling by numbers moves into the consumers; slices move up to the products
 that make what they cut, which then compute just that part; chains of views become at most one
 reshape and one permutation; vectors after a linear layer fold into it; unused nodes go.
 """
@@ -13,7 +13,6 @@ from intformer.compiler import graph as fg
 from intformer.compiler.canonical.zeros import drop_zeros
 from intformer.compiler.canonical.linears import fold_vectors, split_linears
 from intformer.compiler.canonical.norms import expand_rms_norms, fold_norm_vectors
-from intformer.compiler.canonical.products import expand_products
 from intformer.compiler.canonical.scales import sink_scales
 from intformer.compiler.canonical.slices import lift_slices
 from intformer.compiler.canonical.views import merge_views, remove_unused
@@ -31,7 +30,6 @@ def canonicalize(graph: fg.Graph) -> fg.Graph:
     drop_zeros(result)
     fold_norm_vectors(result)
     expand_rms_norms(result)
-    expand_products(result)
     sink_scales(result)
     remove_unused(result)
     lift_slices(result)

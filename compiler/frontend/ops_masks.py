@@ -16,7 +16,7 @@ from intformer.compiler.float_eval import activation, compare
 from intformer.compiler.frontend.issues import Unsupported
 from intformer.compiler.frontend.lowering import Lowering, Masked, MaskTerm, Tensor, rule
 
-__all__ = ["additive_mask", "as_predicate", "mask_term", "masked_integers"]
+__all__ = ["additive_mask", "as_predicate", "input_mask", "mask_term", "masked_integers"]
 
 Operand: TypeAlias = "Tensor | torch.Tensor"
 
@@ -147,16 +147,29 @@ def _bias_sum(lo: Lowering, x: Operand, y: Operand | None) -> Operand:
     return plus(lo, x, y) if isinstance(x, Tensor) else plus(lo, y, x)  # type: ignore[arg-type]
 
 
-def masked_integers(lo: Lowering, x: Tensor, y: Tensor) -> Tensor:
-    """A whole number times a mask: ``relu(x + top * mask - top)``, with ``x`` from 0 to ``top``."""
-    if lo.kind(x) == "bool":
-        x, y = y, x
-    top = _bound(lo, x.name)
-    if lo.kind(y) != "bool" or lo.kind(x) != "int" or top is None:
+def input_mask(lo: Lowering, x: Tensor) -> Tensor:
+    """A tensor of whole numbers that is a mask: boolean, or an input of zeros and ones."""
+    found = _of_mask(lo, x.name)
+    if found is None or found[1:] != (0.0, 1.0):
         raise Unsupported(
-            f"multiplies a computed {lo.kind(x)} tensor by a computed {lo.kind(y)} tensor",
-            "multiply float tensors, or counts by a mask",
+            f"multiplies by a computed {lo.kind(x)} tensor that is no mask",
+            "multiply float tensors, or by a mask",
         )
+    return found[0]
+
+
+def masked_integers(lo: Lowering, x: Tensor, y: Tensor) -> Tensor:
+    """The product of two masks, or of a count and a mask.
+
+    A count ``x`` from 0 to ``top`` under a mask is ``relu(x + top * mask - top)``.
+    """
+    if _bound(lo, y.name) is not None:
+        x, y = y, x
+    top, y = _bound(lo, x.name), input_mask(lo, y)
+    if top is None:
+        both_true = both(lo, input_mask(lo, x), y)
+        assert isinstance(both_true, Tensor)
+        return both_true
     shape = np.broadcast_shapes(x.shape, y.shape)
     down = lo.const(torch.full(shape[-1:], -top))
     name = lo.build.expand(x.name, shape)

@@ -13,7 +13,7 @@ from intformer.compiler.expressions import call
 from intformer.compiler.frontend.issues import Unsupported
 from intformer.compiler.frontend.lowering import Lowering, Tensor, rule, to_array
 from intformer.compiler.frontend.ops_elementwise import activation, product_of_same
-from intformer.compiler.frontend.ops_masks import additive_mask, masked_integers
+from intformer.compiler.frontend.ops_masks import additive_mask, input_mask, masked_integers
 from intformer.compiler.frontend.ops_norm import rms_norm_product
 from intformer.compiler.frontend.ops_views import reshape
 
@@ -192,15 +192,18 @@ def _scale_by_places(lo: Lowering, x: Tensor, factor: np.ndarray) -> Tensor:
 
 def _product(lo: Lowering, x: Tensor, y: Tensor) -> Tensor:
     """The product of two computed tensors, element by element."""
-    kinds = {lo.kind(x), lo.kind(y)}
-    if kinds != {"float"}:
+    if "float" not in (lo.kind(x), lo.kind(y)):
         return masked_integers(lo, x, y)
-    found = product_of_same(lo, x, y) or rms_norm_product(lo, x, y)
-    if found is not None:
-        return found
+    if lo.kind(x) != "float":
+        x, y = y, x
+    if lo.kind(y) != "float":
+        y = input_mask(lo, y)
+    else:
+        found = product_of_same(lo, x, y) or rms_norm_product(lo, x, y)
+        if found is not None:
+            return found
     shape = np.broadcast_shapes(x.shape, y.shape)
-    names = [lo.build.expand(v.name, shape) for v in (x, y)]
-    return lo.wrap(lo.build.node(fg.Mul, lo.name, names, shape))
+    return lo.wrap(lo.build.node(fg.Mul, lo.name, [x.name, y.name], shape))
 
 
 @rule("aten.div", "aten.divide")
@@ -311,3 +314,23 @@ def _mean(
         y = lo.build.matmul(ones, b, name=lo.name)
     lo.build.graph.nodes[-1].factor = 1.0 / size  # type: ignore[attr-defined]
     return reshape(lo, lo.wrap(y), final)
+
+
+@rule("aten.sum")
+def _total(
+    lo: Lowering, x: Tensor, axes: Sequence[int] | None = None, keep: bool = False, **_kw: Any
+) -> Tensor:
+    chosen = axes or range(x.rank)
+    size = int(np.prod([x.shape[a] for a in chosen]))
+    return scale(lo, _mean(lo, x, axes, keep), float(size))
+
+
+@rule("aten.adaptive_avg_pool1d")
+def _adaptive_avg_pool1d(lo: Lowering, x: Tensor, size: Sequence[int]) -> Tensor:
+    count, length = size[0], x.shape[-1]
+    if length % count:
+        raise Unsupported(
+            f"averages {length} elements in {count} windows of different sizes",
+            "use a number of windows that divides the length",
+        )
+    return _mean(lo, reshape(lo, x, (*x.shape[:-1], count, length // count)), [-1])
