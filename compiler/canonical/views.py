@@ -38,7 +38,8 @@ def merge_views(graph: fg.Graph) -> None:
         form = _form(graph, forms, node)
         for view in [node] if form is None else _views(graph, form, node):
             view.inputs = [alias.get(name, name) for name in view.inputs]
-            key = (view.kind, tuple(view.inputs), str(view.arg))
+            arg = view.arg.tobytes() if view.kind == "take" else str(view.arg)
+            key = (view.kind, tuple(view.inputs), graph.values[view.output].shape, arg)
             if key in known:
                 alias[view.output] = known[key]
             else:

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from intformer.compiler.canonical import canonicalize
+from intformer.compiler.canonical.products import expand_products
 from intformer.compiler.graph import Graph
 from intformer.compiler.integer_graph import IntGraph
 from intformer.compiler.quantize.calibrate import calibrate
@@ -73,6 +74,10 @@ def quantize(
     canonical = canonicalize(graph)
     shapes = {name: canonical.values[name].shape for name in canonical.inputs}
     ranges = calibrate(canonical, runs(shapes, calibration))
+    known = expand_products(canonical, ranges.all)
+    if known is not None:
+        ranges = calibrate(canonical, runs(shapes, calibration))
+        ranges.all |= known
     sites = find_sites(canonical)
     plan = Plan(canonical, sites, ranges)
     result = Lowerer(canonical, plan, weight_bits=4 if weights == "int4" else 8).run(sites)
