@@ -33,9 +33,7 @@ class Sweep(RowRun):
         return tuple((slice(run.first, run.end), place) for run, place in self.parts)
 
 
-def sweeps(
-    runs: list[RowRun], words: NDArray[np.int64], *, limit: int, least: int
-) -> list[RowRun]:
+def sweeps(runs: list[RowRun], words: NDArray[np.int64], *, limit: int, least: int) -> list[RowRun]:
     """Join runs that follow each other at the same stride, with gaps that are multiples of it.
 
     Parameters
