@@ -1,12 +1,14 @@
 """Networks of convolutions and transformers, and MobileBERT: accuracy, size, equality.
 
 ``python -m intformer.bench.hybrid`` (``make bench-hybrid``) keeps the figures in
-``docs/results/hybrid.{json,md}``. Exit status 1 if any tensor differs from the reference.
+``docs/results/hybrid.{json,md}``, each part as it ends. ``--only PART`` measures one part and
+keeps the figures of the others. Exit status 1 if any tensor differs from the reference.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from typing import Any
@@ -17,7 +19,7 @@ import intformer
 from intformer.bench import mobilebert
 from intformer.cli import Progress
 from intformer.config import CoreConfig
-from intformer.results import markdown_table, record
+from intformer.results import RESULTS, markdown_table, record
 from intformer.running import run_model
 
 __all__ = ["digits", "hugging_face", "main", "markdown", "mobilevit"]
@@ -137,23 +139,37 @@ def hugging_face(progress: Any) -> dict[str, Any]:
 
 
 def markdown(figures: dict[str, Any]) -> str:
-    """The figures as a page."""
-    small, face = figures["digits"], figures["hugging_face"]
+    """The parts that there are as a page."""
+    text = """# Convolutions and transformers
+
+`make bench-hybrid`. Every tensor is compared with the integer reference, element by element.
+"""
+    for name, page in _PAGES.items():
+        if name in figures:
+            text += page(figures[name])
+    return text
+
+
+def _digits_page(small: dict[str, Any]) -> str:
     accuracy = [
         [name, f"{small['accuracy'][name]:.1%}", f"{small['accuracy'].get(key, 1):.1%}"]
         for name, key in (("float", ""), ("W8A8", "W8A8 as float"), ("W4A8", "W4A8 as float"))
     ]
     levels = [
-        [name, level, f"{e['tensors_compared']:,}", f"{e['elements_compared']:,}"]
-        + [e["mismatches"], f"{e['cycles_per_run']:,.0f}", f"{e['utilization']:.1%}"]
+        [
+            name,
+            level,
+            f"{e['tensors_compared']:,}",
+            f"{e['elements_compared']:,}",
+            e["mismatches"],
+            f"{e['cycles_per_run']:,.0f}",
+            f"{e['utilization']:.1%}",
+        ]
         for name, by_level in small["levels"].items()
         for level, e in by_level.items()
     ]
     heads = ["Weights", "Level", "Tensors", "Elements", "Different", "Cycles", "Utilization"]
-    text = f"""# Convolutions and transformers
-
-`make bench-hybrid`. Every tensor is compared with the integer reference, element by element.
-
+    return f"""
 ## A MobileViT trained on the digits
 
 `examples/digits_mobilevit`, {small["parameters"]:,} parameters, on the {small["config"]} core.
@@ -166,7 +182,11 @@ Equality over {small["images"]} of them:
 {markdown_table(heads, levels)}
 
 Products count the zeros of the block-diagonal matrices of depthwise convolutions.
+"""
 
+
+def _hugging_face_page(face: dict[str, Any]) -> str:
+    return f"""
 ## MobileViT of Hugging Face
 
 `MobileViTForImageClassification`, small and with random weights ({face["parameters"]:,}
@@ -174,7 +194,6 @@ parameters, images of 64 x 64), in the simulator on a 16x16 core: {face["tensors
 tensors, {face["elements_compared"]:,} elements, {face["mismatches"]} different;
 {face["cycles_per_run"]:,.0f} cycles; error {face["error"]:.1%} of the logits' root mean square.
 """
-    return text + _mobilebert_page(figures["mobilebert"]) if "mobilebert" in figures else text
 
 
 def _mobilebert_page(bert: dict[str, Any]) -> str:
@@ -224,9 +243,17 @@ In RTL: the embedding and the first {rtl["layers"]} blocks, mixed, {rtl["tokens"
 """
 
 
+_PAGES = {
+    "digits": _digits_page,
+    "hugging_face": _hugging_face_page,
+    "mobilebert": _mobilebert_page,
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure, print, keep."""
     parser = argparse.ArgumentParser(prog="python -m intformer.bench.hybrid", description=__doc__)
+    parser.add_argument("--only", choices=tuple(_PAGES), help="measure one part")
     parser.add_argument("--images", type=int, default=8, help="digits in RTL (8)")
     parser.add_argument("--layers", type=int, default=24, help="blocks of MobileBERT (24)")
     parser.add_argument("--tokens", type=int, default=16, help="tokens of MobileBERT (16)")
@@ -234,14 +261,21 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     progress = Progress()
-    figures = {
-        "digits": digits(progress, images=args.images),
-        "hugging_face": hugging_face(progress),
-        "mobilebert": mobilebert.measure(progress, layers=args.layers, tokens=args.tokens),
+    parts = {
+        "digits": lambda: digits(progress, images=args.images),
+        "hugging_face": lambda: hugging_face(progress),
+        "mobilebert": lambda: mobilebert.measure(progress, layers=args.layers, tokens=args.tokens),
     }
+    kept = RESULTS / "hybrid.json"
+    figures: dict[str, Any] = {}
+    if args.only and kept.is_file():
+        old = json.loads(kept.read_text(encoding="utf-8"))
+        figures = {name: old[name] for name in parts if name in old}
+    for name in [args.only] if args.only else parts:
+        figures[name] = parts[name]()
+        if not args.no_record:
+            record("hybrid", figures, markdown(figures))
     print(markdown(figures))
-    if not args.no_record:
-        record("hybrid", figures, markdown(figures))
     return 0 if all(part["ok"] for part in figures.values()) else 1
 
 

@@ -17,7 +17,7 @@ from intformer.compiler.backend import build_program
 from intformer.compiler.frontend import torch_export
 from intformer.compiler.graph import Graph
 from intformer.compiler.quantize import quantize
-from intformer.config import CoreConfig
+from intformer.config import CoreConfig, load_config
 from intformer.model import CompiledModel
 
 __all__ = ["CONFIG", "LARGE", "MIXED", "SCHEMES", "bert_large_bytes", "measure", "mobilebert"]
@@ -64,12 +64,13 @@ LARGE = CoreConfig(
     param_groups=512,
 )
 """A core for the simulator alone: nothing ever has to leave its memories."""
-SMALL = CoreConfig(
-    name="small", rows=8, cols=8, lanes=4, bus_bytes=8, act_words=1 << 14, wide_words=1 << 14
-)
+SMALL = "8x8"
 """A core that a Verilog simulator is quick with."""
 
-MIXED = {"*.ffn.*": {"weights": "int4"}, "*.intermediate.*": {"weights": "int4"}}
+MIXED = {
+    pattern: {"weights": "int4"}
+    for pattern in ("*.ffn.*", "*.intermediate.*", "*.layer.*[0-9].output.dense*")
+}
 """INT4 in the feed-forward networks, INT8 in attention and bottlenecks."""
 SCHEMES: dict[str, dict[str, Any]] = {
     "INT8": {"weights": "int8"},
@@ -207,10 +208,11 @@ def measure(
 def _on_rtl(progress: Progress, *, layers: int, tokens: int) -> dict[str, Any]:
     """The first blocks, with all of the embedding, in Verilator."""
     progress(f"MobileBERT, the first {layers} blocks, {tokens} tokens, in RTL")
+    config = load_config(SMALL)
     floats, _ = mobilebert(layers=layers, tokens=tokens)
     samples = ids_of(tokens, 4)
     graph = quantize(floats, samples, **SCHEMES["mixed"])
-    model = CompiledModel(graph=graph, program=build_program(graph, SMALL))
+    model = CompiledModel(graph=graph, program=build_program(graph, config))
     report = model.verify({"ids": samples["ids"][0]}, levels=("iss", "rtl"), progress=progress)
     entry = report.figures()["levels"]["rtl"]
     names = ("tensors_compared", "elements_compared", "mismatches", "cycles_per_run")
@@ -218,6 +220,6 @@ def _on_rtl(progress: Progress, *, layers: int, tokens: int) -> dict[str, Any]:
         "ok": report.ok,
         "layers": layers,
         "tokens": tokens,
-        "core": SMALL.to_dict(),
+        "core": config.to_dict(),
         **{name: entry[name] for name in names},
     }
