@@ -22,7 +22,7 @@ from intformer.model import CompiledModel
 
 __all__ = ["CONFIG", "LARGE", "MIXED", "SCHEMES", "bert_large_bytes", "measure", "mobilebert"]
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 512,
     "num_hidden_layers": 24,
@@ -42,7 +42,7 @@ CONFIG = {
 }
 """``google/mobilebert-uncased``."""
 
-BERT_LARGE = {
+BERT_LARGE: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 1024,
     "num_hidden_layers": 24,
