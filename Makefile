@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
 .PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
-.PHONY: boards bench-boards bench-link bench-netlist bench-sdram bench-minilm
+.PHONY: boards bench-boards bench-hybrid bench-link bench-netlist bench-sdram bench-minilm
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -17,6 +17,7 @@ help:
 	@echo 'make boards      bitstreams of all boards -> build/boards, docs/results/boards.{json,md} (an hour)'
 	@echo 'make bench-boards the digits ViT on boards in simulation -> docs/results/virtual-boards.{json,md}'
 	@echo 'make bench-flash bandwidth of the flash controller -> docs/results/flash.{json,md}'
+	@echo 'make bench-hybrid MobileViT and MobileBERT -> docs/results/hybrid.{json,md}'
 	@echo 'make bench-link  10,000 broken frames on the link -> docs/results/link.{json,md}'
 	@echo 'make bench-sdram the SDRAM controller: bandwidth, a million random commands -> docs/results/sdram.{json,md}'
 	@echo 'make bench-minilm all-MiniLM-L6-v2: accuracy of the integers -> docs/results/minilm.{json,md}'
@@ -73,6 +74,10 @@ bench-boards:
 bench-flash:
 	@scripts/setup
 	$(PY) -m intformer.bench.flash
+
+bench-hybrid:
+	@scripts/setup
+	$(PY) -m intformer.bench.hybrid
 
 bench-link:
 	@scripts/setup

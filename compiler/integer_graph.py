@@ -153,7 +153,8 @@ class View(Node):
     """Data movement without arithmetic.
 
     ``kind`` and ``arg``: ``reshape`` (shape), ``permute`` (axes), ``slice`` (list of
-    ``[start, stop, step]`` per axis, step > 0), ``cat`` (axis; several inputs), ``expand`` (shape).
+    ``[start, stop, step]`` per axis, step > 0), ``cat`` (axis; several inputs), ``expand`` (shape),
+    ``take`` (an int64 array of the output's shape: flat indices of the elements).
     """
 
     kind: str = field(kw_only=True)
@@ -172,6 +173,8 @@ class View(Node):
             return np.concatenate(arrays, axis=self.arg)
         if self.kind == "expand":
             return np.broadcast_to(first, self.arg)
+        if self.kind == "take":
+            return first.reshape(-1)[self.arg]
         raise ValueError(f"{self.name}: unknown view {self.kind!r}")
 
 

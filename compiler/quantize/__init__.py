@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from intformer.compiler.canonical import canonicalize
+from intformer.compiler.canonical.products import expand_products
 from intformer.compiler.graph import Graph, View
 from intformer.compiler.integer_graph import IntGraph
 from intformer.compiler.quantize.calibrate import Ranges, calibrate
@@ -112,6 +113,10 @@ class Quantizer:
         self.settings.check_used(canonical)
         shapes = {name: canonical.values[name].shape for name in canonical.inputs}
         self._ranges = calibrate(canonical, runs(shapes, calibration), rows=fitting)
+        known = expand_products(canonical, self._ranges.all)
+        if known is not None:
+            self._ranges = calibrate(canonical, runs(shapes, calibration), rows=fitting)
+            self._ranges.all |= known
         self._fitted, self._solved = None, {}
         result = self._lower(graph, canonical)
         self._ranges.forget_rows()
@@ -131,6 +136,7 @@ class Quantizer:
         if self._ranges is None:
             raise UserError("fit a model before applying it to other shapes")
         canonical = canonicalize(graph)
+        expand_products(canonical, self._ranges.all)
         views = {node.output for node in canonical.nodes if isinstance(node, View)}
         for value in canonical.values.values():
             known = value.name in views or value.name in self._ranges.all

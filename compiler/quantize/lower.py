@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler import integer_graph as ig
+from intformer.compiler.float_eval import compare
 from intformer.compiler.quantize.norms import norm_parameters
 from intformer.compiler.quantize.products import Products
 from intformer.compiler.quantize.scales import Coding, exp_table
@@ -67,6 +68,8 @@ class Lowerer(Products):
             self._embedding(node)
         elif isinstance(node, fg.Not):
             self._not(node)
+        elif isinstance(node, fg.Compare):
+            self._compare(node)
         elif isinstance(node, fg.Scale):
             self._stored(site, node.inputs[0], np.asarray(node.factor, np.float64))
         else:
@@ -152,4 +155,19 @@ class Lowerer(Products):
         x = self._fetch(node.inputs[0], "native")
         output = self._result(node, node.output, self.plan.root_coding(node.output))
         post = post_params(output, -1.0, bias=np.array([-1]), lo=0, hi=1)
+        self.out.nodes.append(ig.Pointwise(output, [x], output, node.source, post=post))
+
+    def _compare(self, node: fg.Compare) -> None:
+        """The distance to the number, saturated to int8, and a table of where it holds."""
+        x = self._fetch(node.inputs[0], "native")
+        output = self._result(node.output, self.plan.root_coding(node.output))
+        distance = np.arange(256).astype(np.uint8).view(np.int8)
+        post = post_params(
+            output,
+            1.0,
+            bias=np.array([-node.number]),
+            lo=-128,
+            hi=127,
+            table=compare(node.kind, distance, 0).astype(np.int8),
+        )
         self.out.nodes.append(ig.Pointwise(output, [x], output, node.source, post=post))

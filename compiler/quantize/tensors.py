@@ -118,15 +118,22 @@ class Tensors:
         return self._tensor(value.name, codes.shape, coding, codes)
 
     def _view(self, node: fg.View, dtype: str) -> str:
-        parts = [self._fetch(name, dtype) for name in node.inputs]
+        fixed = {name for name in node.inputs if self._is_constant(name)}
+        if len(fixed) == len(set(node.inputs)) or dtype in ("high", "low"):
+            fixed = set()
+        made = {name: self._fetch(name, dtype) for name in node.inputs if name not in fixed}
+        if fixed:  # constants take the coding of what stands beside them
+            codings = {self._codings[part] for part in made.values()}
+            coding = codings.pop() if len(codings) == 1 else self._main_coding(node, dtype)
+            made |= {name: self._encoded(name, coding) for name in fixed}
+        parts = [made[name] for name in node.inputs]
         codings = {self._codings[part] for part in parts}
         if len(codings) > 1:  # a concatenation of values that are stored differently
-            dtype = self.plan.main(node.output) if dtype in ("native", "operand") else dtype
-            coding = self.plan.coding(node.output, dtype)
+            coding = self._main_coding(node, dtype)
             parts = [
                 part
                 if self._codings[part] == coding
-                else self._convert(part, f"{part}.{dtype}", coding)
+                else self._convert(part, f"{part}.{coding.dtype}", coding)
                 for part in parts
             ]
         else:
@@ -137,6 +144,32 @@ class Tensors:
             view = ig.View(output, parts, output, node.source, kind=node.kind, arg=node.arg)
             self.out.nodes.append(view)
             self._made[key] = output
+        return self._made[key]
+
+    def _main_coding(self, node: fg.View, dtype: str) -> Coding:
+        dtype = self.plan.main(node.output) if dtype in ("native", "operand") else dtype
+        return self.plan.coding(node.output, dtype)
+
+    def _is_constant(self, name: str) -> bool:
+        """Whether a float value is a constant, or a view of one."""
+        while name in self._views and len(self._views[name].inputs) == 1:
+            name = self._views[name].inputs[0]
+        return self.graph.values[name].const is not None and self.graph.values[name].kind == "float"
+
+    def _encoded(self, name: str, coding: Coding) -> str:
+        """The tensor of a constant, or of a view of one, in a given coding."""
+        key = (name, f"coded {coding}")
+        if key not in self._made:
+            const = self.graph.values[name].const
+            if const is not None:
+                self._made[key] = self._tensor(name, const.shape, coding, coding.encode(const))
+            else:
+                view = self._views[name]
+                source = self._encoded(view.inputs[0], coding)
+                output = self._tensor(name, self.graph.values[name].shape, coding)
+                node = ig.View(output, [source], output, view.source, kind=view.kind, arg=view.arg)
+                self.out.nodes.append(node)
+                self._made[key] = output
         return self._made[key]
 
     def _signed(self, name: str) -> str:
