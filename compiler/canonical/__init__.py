@@ -10,12 +10,12 @@ from __future__ import annotations
 import copy
 
 from intformer.compiler import graph as fg
-from intformer.compiler.canonical.zeros import drop_zeros
 from intformer.compiler.canonical.linears import fold_vectors, split_linears
 from intformer.compiler.canonical.norms import expand_rms_norms, fold_norm_vectors
 from intformer.compiler.canonical.scales import sink_scales
 from intformer.compiler.canonical.slices import lift_slices
 from intformer.compiler.canonical.views import merge_views, remove_unused
+from intformer.compiler.canonical.zeros import drop_zeros
 
 __all__ = ["canonicalize"]
 

@@ -83,7 +83,9 @@ class MaskTerm:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.mask.shape
+        if self.bias is None:
+            return self.mask.shape
+        return np.broadcast_shapes(self.mask.shape, tuple(self.bias.shape))
 
 
 class Lowering:

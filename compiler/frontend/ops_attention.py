@@ -18,6 +18,7 @@ __all__: list[str] = []
 
 Operand: TypeAlias = "Tensor | torch.Tensor"
 
+
 @rule("aten.scaled_dot_product_attention")
 def _attention(
     lo: Lowering,

@@ -211,15 +211,18 @@ def _hardsigmoid(lo: Lowering, x: Tensor) -> Tensor:
 
 
 @rule("aten.clamp", "aten.hardtanh", "aten.hardtanh_")
-def _clamp(
-    lo: Lowering, x: Tensor, min: float | None = None, max: float | None = None
-) -> Tensor:
+def _clamp(lo: Lowering, x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     text = "x"
     if min is not None and not math.isinf(float(min)):
         text = call("max", text, float(min))
     if max is not None and not math.isinf(float(max)):
         text = call("min", text, float(max))
     return x if text == "x" else activation(lo, x, text)
+
+
+@rule("aten.relu6", "aten.relu6_")
+def _relu6(lo: Lowering, x: Tensor) -> Tensor:
+    return _clamp(lo, x, 0.0, 6.0)
 
 
 @rule("aten.clamp_min")

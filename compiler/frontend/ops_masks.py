@@ -107,6 +107,10 @@ def additive_mask(lo: Lowering, x: Any, y: Any, alpha: float) -> Masked | MaskTe
         return Masked(x if y.bias is None else plus(lo, x, y.bias), y.mask)
     if isinstance(x, Tensor) and isinstance(y, torch.Tensor) and y.dtype.is_floating_point:
         keep, bias = as_predicate(y)
+        term = mask_term(lo, x) if lo.kind(x) == "float" else None
+        if term is not None:
+            mask = term.mask if keep is None else both(lo, term.mask, keep)
+            return MaskTerm(mask, bias)
         if keep is not None:
             return Masked(x if bias is None else plus(lo, x, bias), keep)
     return None
