@@ -230,8 +230,9 @@ def markdown(figures: Figures) -> str:
 `make bench-architectures`: small random configurations of Hugging Face models
 (`bench/architecture_models.py`), W8A8, on an 8x8 core. Text models take ids and an attention mask
 and are padded; {figures["samples"]} samples set the scales, {figures["samples"]} others are
-compared with the float model (padded tokens left out). Simulator and RTL: tensors compared with the integer reference,
-element for element, in one run. The largest error is relative to the largest output.
+compared with the float model (padded tokens left out). Simulator and RTL: tensors compared with
+the integer reference, element for element, in one run. The largest error is relative to the largest
+output.
 
 {len(passed)} of {figures["architectures"]} architectures pass.
 

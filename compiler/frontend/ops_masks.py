@@ -98,8 +98,8 @@ def additive_mask(lo: Lowering, x: Any, y: Any, alpha: float) -> Masked | MaskTe
         bias = y.bias if x.bias is None else _bias_sum(lo, x.bias, y.bias)
         return MaskTerm(both(lo, x.mask, y.mask), bias)
     if isinstance(x, Tensor) and isinstance(y, Tensor):
-        for scores, term in ((x, y), (y, x)):
-            found = mask_term(lo, term) if lo.kind(term) == "float" else None
+        for scores, added in ((x, y), (y, x)):
+            found = mask_term(lo, added) if lo.kind(added) == "float" else None
             if found is not None:
                 return Masked(scores, found.mask)
         return None
