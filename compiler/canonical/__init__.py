@@ -3,7 +3,8 @@
 The passes, in order: sums with zeros go; vectors behind norms fold into them, and RMSNorm becomes a
 LayerNorm; scaling by numbers moves into the consumers; slices move up to the products that make
 what they cut, which then compute just that part; chains of views become at most one reshape and one
-permutation; vectors after a linear layer fold into it; unused nodes go.
+permutation; element-wise operations move in front of views, whose chains are merged again; vectors
+after a linear layer fold into it; unused nodes go.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import copy
 
 from intformer.compiler import graph as fg
+from intformer.compiler.canonical.elementwise import lift_elementwise
 from intformer.compiler.canonical.linears import fold_vectors, split_linears
 from intformer.compiler.canonical.norms import expand_rms_norms, fold_norm_vectors
 from intformer.compiler.canonical.scales import sink_scales
@@ -37,6 +39,10 @@ def canonicalize(graph: fg.Graph) -> fg.Graph:
     remove_unused(result)
     split_linears(result)
     merge_views(result)
+    remove_unused(result)
+    lift_elementwise(result)
+    merge_views(result)
+    remove_unused(result)
     fold_vectors(result)
     remove_unused(result)
     return result

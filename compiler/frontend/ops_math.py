@@ -92,56 +92,6 @@ def _addmm(
     return _linear(lo, x, alpha * y.t(), beta * bias)
 
 
-@rule("aten.conv2d", "aten.convolution")
-def _conv2d(
-    lo: Lowering,
-    x: Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] | str = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    *rest: Any,
-) -> Tensor:
-    kernel = tuple(weight.shape[2:])
-    stride = tuple(stride) * (2 if len(stride) == 1 else 1)
-    groups = rest[-1] if rest else 1
-    transposed = len(rest) == 3 and rest[0]
-    padded = padding != "valid" and any(padding) if not isinstance(padding, str) else True
-    good = len(kernel) == 2 and stride == kernel and not padded and groups == 1 and not transposed
-    if padding == "valid" and stride == kernel and groups == 1:
-        good = True
-    if not good or any(d != 1 for d in dilation):
-        raise Unsupported(
-            f"a convolution with kernel {kernel}, stride {stride}, padding {padding!r}, dilation "
-            f"{tuple(dilation)}, groups {groups} has overlapping or spaced windows",
-            "only patch projections can be mapped: stride equal to the kernel, no padding, "
-            "dilation 1, groups 1",
-        )
-    return _patches(lo, x, weight, bias)
-
-
-def _patches(lo: Lowering, x: Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Tensor:
-    batched = x if x.rank == 4 else reshape(lo, x, (1, *x.shape))
-    batch, channels, height, width = batched.shape
-    n, _, kh, kw = weight.shape
-    h, w = height // kh, width // kw
-    name = batched.name
-    if h * kh != height:
-        name = lo.build.slice(name, 2, 0, h * kh)
-    if w * kw != width:
-        name = lo.build.slice(name, 3, 0, w * kw)
-    name = lo.build.reshape(name, (batch, channels, h, kh, w, kw))
-    name = lo.build.permute(name, (0, 2, 4, 1, 3, 5))
-    name = lo.build.reshape(name, (batch, h * w, channels * kh * kw), f"{lo.name}.patches")
-    matrix = lo.const(weight.reshape(n, -1), f"{lo.name}.weight")
-    b = None if bias is None else to_array(bias)
-    name = lo.build.matmul(name, matrix, bias=b, name=lo.name)
-    name = lo.build.reshape(name, (batch, h, w, n))
-    y = lo.wrap(lo.build.permute(name, (0, 3, 1, 2)))
-    return y if x.rank == 4 else reshape(lo, y, y.shape[1:])
-
-
 def scale(lo: Lowering, x: Tensor, factor: float) -> Tensor:
     """``factor * x``."""
     if factor == 1.0:
