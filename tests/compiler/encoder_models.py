@@ -40,7 +40,7 @@ def _gelu_new(x: torch.Tensor) -> torch.Tensor:
 
 
 def _scores(x: torch.Tensor) -> torch.Tensor:
-    return x @ x.transpose(1, 2)
+    return 0.2 * x @ x.transpose(1, 2)
 
 
 def _inverted(mask: torch.Tensor) -> torch.Tensor:

@@ -23,8 +23,8 @@ from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import check
 
 CORE = CoreConfig(name="odd", rows=8, cols=12, lanes=4)
-COARSE = {"gated": 0.05, "gated_small": 0.05, "quotient": 0.05, "product_broadcast": 0.05}
-"""Products by squares lose a bit more."""
+CLOSE = 0.05
+"""Of the largest output: everything is W8A8, and each range is that of one sample."""
 
 
 @cache
@@ -64,5 +64,4 @@ def test_integers(name: str) -> None:
     assert report.elements > 0
     real = dequantize_outputs(quantized, {n: values[n] for n in quantized.outputs})
     for output, want in zip(quantized.outputs, wanted, strict=True):
-        step = COARSE.get(name, 0.03) * np.abs(want).max()
-        assert np.abs(real[output] - want).max() <= step
+        assert np.abs(real[output] - want).max() <= CLOSE * np.abs(want).max()
