@@ -220,11 +220,6 @@ def _clamp(lo: Lowering, x: Tensor, min: float | None = None, max: float | None 
     return x if text == "x" else activation(lo, x, text)
 
 
-@rule("aten.relu6", "aten.relu6_")
-def _relu6(lo: Lowering, x: Tensor) -> Tensor:
-    return _clamp(lo, x, 0.0, 6.0)
-
-
 @rule("aten.clamp_min")
 def _clamp_min(lo: Lowering, x: Tensor, low: float) -> Tensor:
     return _clamp(lo, x, low)
