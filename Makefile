@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
 .PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
-.PHONY: boards bench-boards bench-hybrid bench-link bench-netlist bench-sdram bench-minilm
+.PHONY: bench-architectures boards bench-boards bench-hybrid bench-link bench-netlist bench-sdram bench-minilm
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench-sdram the SDRAM controller: bandwidth, a million random commands -> docs/results/sdram.{json,md}'
 	@echo 'make bench-minilm all-MiniLM-L6-v2: accuracy of the integers -> docs/results/minilm.{json,md}'
 	@echo 'make bench-netlist gate-level netlists of cores -> docs/results/netlist.{json,md}'
+	@echo 'make bench-architectures Hugging Face architectures -> docs/results/architectures.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
 
@@ -90,6 +91,10 @@ bench-sdram:
 bench-minilm:
 	@scripts/setup
 	$(PY) -m intformer.bench.minilm
+
+bench-architectures:
+	@scripts/setup
+	$(PY) -m intformer.bench.architectures --rtl
 
 bench-netlist:
 	@scripts/setup

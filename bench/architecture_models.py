@@ -79,8 +79,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         "MobileBERT",
         "MobileBertModel",
         "MobileBertConfig",
-        _TEXT
-        | {"embedding_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 2},
+        _TEXT | {"embedding_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 2},
     ),
     Architecture(
         "DeBERTa-v2",
@@ -143,7 +142,11 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     ),
     Architecture("CLIP text", "CLIPTextModel", "CLIPTextConfig", _CLIP_TEXT),
     Architecture(
-        "CLIP vision", "CLIPVisionModel", "CLIPVisionConfig", _IMAGE, "image",
+        "CLIP vision",
+        "CLIPVisionModel",
+        "CLIPVisionConfig",
+        _IMAGE,
+        "image",
         output="pooler_output",
     ),
     Architecture(
@@ -209,9 +212,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
             "sep_token_id": 2,
         },
     ),
-    Architecture(
-        "SigLIP vision", "SiglipVisionModel", "SiglipVisionConfig", _IMAGE, "image"
-    ),
+    Architecture("SigLIP vision", "SiglipVisionModel", "SiglipVisionConfig", _IMAGE, "image"),
     Architecture("ViT-MSN", "ViTMSNModel", "ViTMSNConfig", _IMAGE, "image"),
     Architecture("Data2Vec text", "Data2VecTextModel", "Data2VecTextConfig", _TEXT),
     Architecture(

@@ -68,7 +68,8 @@ NAMES: dict[str, Callable[[Array], Array]] = {
 }
 """Functions that are kinds of activation by their name alone."""
 
-FUNCTIONS: dict[str, Callable[..., Array]] = NAMES | {
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **NAMES,
     "add": np.add,
     "mul": np.multiply,
     "div": np.divide,
@@ -127,7 +128,7 @@ def _number(value: float) -> str:
     return repr(float(value))
 
 
-def _value(tree: Tree, x: Array) -> Array:
+def _value(tree: Tree, x: Array) -> Any:
     if tree == "x":
         return x
     if isinstance(tree, tuple):

@@ -163,9 +163,14 @@ def _parser() -> argparse.ArgumentParser:
         help="use this family's multiplier blocks (default: nothing of any vendor)",
     )
 
-    sub = command("info", _info, "describe a compiled model or a configuration")
-    sub.add_argument("subject", metavar="OUT|CONFIG")
+    sub = command("info", _info, "describe a compiled model, a configuration, or a model")
+    sub.add_argument("subject", metavar="OUT|CONFIG|MODEL")
     sub.add_argument("--steps", action="store_true", help="list every instruction")
+    sub.add_argument(
+        "--coverage",
+        action="store_true",
+        help="what the operations of MODEL map to, without compiling it; status 1 if not all do",
+    )
     sub.add_argument(
         "--precision", action="store_true", help="list the codes of every tensor and layer"
     )
@@ -335,6 +340,12 @@ def _verilog(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
 def _info(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     from intformer import api, report
 
+    if args.coverage:
+        from intformer.compiler.frontend.coverage import coverage, describe_coverage
+
+        figures = coverage(args.subject)
+        print(describe_coverage(figures))
+        return figures, figures["unsupported"] == 0
     if Path(args.subject).is_dir():
         model = api.load(args.subject)
         figures = report.model_figures(model)

@@ -1,10 +1,10 @@
 """Canonical form of the float graph: fewer, simpler nodes with the same result.
 
-The passes, in order: sums with zeros go; RMSNorm becomes a LayerNorm; scaling by numbers moves into
-the consumers; slices move up to the products that make what they cut, which then compute just that
-part; chains of views become at most one reshape and one permutation; element-wise operations move
-in front of views, whose chains are merged again; vectors after a linear layer fold into it; unused
-nodes go.
+The passes, in order: sums with zeros go; vectors behind norms fold into them, and RMSNorm becomes a
+LayerNorm; scaling by numbers moves into the consumers; slices move up to the products that make
+what they cut, which then compute just that part; chains of views become at most one reshape and one
+permutation; element-wise operations move in front of views, whose chains are merged again; vectors
+after a linear layer fold into it; unused nodes go.
 """
 
 from __future__ import annotations

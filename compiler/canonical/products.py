@@ -120,4 +120,5 @@ class _Expansion:
         far = self._whole(far)
         up = self._apply("up", "relu", x, far, (1.0, -1.0))
         down = self._apply("down", "relu", x, far, (-1.0, -1.0))
+        self.known |= dict.fromkeys((up, down), (0.0, top / _BEYOND))
         self._difference(up, down, self.product.factor)

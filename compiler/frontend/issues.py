@@ -55,13 +55,15 @@ class _Issue:
 
 
 class Issues:
-    """A list of unsupported operations."""
+    """A list of unsupported operations; ``problems`` has what is wrong with each FX node."""
 
     def __init__(self) -> None:
         self._issues: list[_Issue] = []
+        self.problems: dict[Any, Unsupported] = {}
 
     def add(self, op: str, node: Any, problem: Unsupported) -> None:
         """Record that ``op``, the FX node ``node``, cannot be mapped."""
+        self.problems[node] = problem
         self._issues.append(
             _Issue(op, module_path(node), source_line(node), problem.why, problem.instead)
         )

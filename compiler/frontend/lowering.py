@@ -83,7 +83,9 @@ class MaskTerm:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.mask.shape
+        if self.bias is None:
+            return self.mask.shape
+        return np.broadcast_shapes(self.mask.shape, tuple(self.bias.shape))
 
 
 class Lowering:
@@ -182,6 +184,12 @@ class Lowering:
         except Unsupported as problem:
             self.issues.add(op, node, problem)
             return self._stand_in(node)
+
+    def operands(self, node: Any) -> list[str]:
+        """Names of the computed tensors that an FX node reads."""
+        found = [self._env.get(x) for x in node.all_input_nodes]
+        flat = [y for x in found for y in (x if isinstance(x, list | tuple) else [x])]
+        return [x.name for x in flat if isinstance(x, Tensor)]
 
     def _masked_view(self, node: Any, key: str, args: Any, kwargs: Any) -> Masked | MaskTerm:
         """Masked scores, or a mask, moved: the scores and the mask each by themselves."""

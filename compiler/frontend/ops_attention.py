@@ -18,6 +18,7 @@ __all__: list[str] = []
 
 Operand: TypeAlias = "Tensor | torch.Tensor"
 
+
 @rule("aten.scaled_dot_product_attention")
 def _attention(
     lo: Lowering,
@@ -105,14 +106,14 @@ def _softmax_node(
     offset = 0
     inputs = [x.name]
     if isinstance(mask, torch.Tensor):
-        mask = mask.to(torch.bool)
-        found = _causal_offset(mask)
-        if found is not None and not causal and tuple(mask.shape[-2:]) == x.shape[-2:]:
+        fixed = mask.to(torch.bool)
+        found = _causal_offset(fixed)
+        if found is not None and not causal and tuple(fixed.shape[-2:]) == x.shape[-2:]:
             causal, offset = True, found
-        elif not bool(mask.all()):
-            mask = _without_repeats(mask)
-            sizes = (*mask.shape[:-1], x.shape[-1])
-            inputs.append(lo.const(mask.expand(sizes).contiguous(), f"{name}.mask"))
+        elif not bool(fixed.all()):
+            fixed = _without_repeats(fixed)
+            sizes = (*fixed.shape[:-1], x.shape[-1])
+            inputs.append(lo.const(fixed.expand(sizes).contiguous(), f"{name}.mask"))
     elif mask is not None:
         sizes = (*mask.shape[:-1], x.shape[-1])
         inputs.append(lo.build.expand(_before_expand(lo, mask.name), sizes))

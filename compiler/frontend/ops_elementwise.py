@@ -211,9 +211,7 @@ def _hardsigmoid(lo: Lowering, x: Tensor) -> Tensor:
 
 
 @rule("aten.clamp", "aten.hardtanh", "aten.hardtanh_")
-def _clamp(
-    lo: Lowering, x: Tensor, min: float | None = None, max: float | None = None
-) -> Tensor:
+def _clamp(lo: Lowering, x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     text = "x"
     if min is not None and not math.isinf(float(min)):
         text = call("max", text, float(min))

@@ -98,8 +98,8 @@ def additive_mask(lo: Lowering, x: Any, y: Any, alpha: float) -> Masked | MaskTe
         bias = y.bias if x.bias is None else _bias_sum(lo, x.bias, y.bias)
         return MaskTerm(both(lo, x.mask, y.mask), bias)
     if isinstance(x, Tensor) and isinstance(y, Tensor):
-        for scores, term in ((x, y), (y, x)):
-            found = mask_term(lo, term) if lo.kind(term) == "float" else None
+        for scores, added in ((x, y), (y, x)):
+            found = mask_term(lo, added) if lo.kind(added) == "float" else None
             if found is not None:
                 return Masked(scores, found.mask)
         return None
@@ -107,6 +107,10 @@ def additive_mask(lo: Lowering, x: Any, y: Any, alpha: float) -> Masked | MaskTe
         return Masked(x if y.bias is None else plus(lo, x, y.bias), y.mask)
     if isinstance(x, Tensor) and isinstance(y, torch.Tensor) and y.dtype.is_floating_point:
         keep, bias = as_predicate(y)
+        term = mask_term(lo, x) if lo.kind(x) == "float" else None
+        if term is not None:
+            mask = term.mask if keep is None else both(lo, term.mask, keep)
+            return MaskTerm(mask, bias)
         if keep is not None:
             return Masked(x if bias is None else plus(lo, x, bias), keep)
     return None

@@ -200,9 +200,7 @@ def plain_sum(lo: Lowering, x: Any, y: Any, factors: tuple[float, float]) -> Ten
     computed = [i for i, v in enumerate((x, y)) if isinstance(v, Tensor)]
     if all(lo.build.shape(names[i]) != shape for i in computed):
         names[computed[0]] = lo.build.expand(names[computed[0]], shape)
-    return lo.wrap(
-        lo.build.node(fg.Add, lo.name, names, shape, value_kind=kind, factors=factors)
-    )
+    return lo.wrap(lo.build.node(fg.Add, lo.name, names, shape, value_kind=kind, factors=factors))
 
 
 def _sum_kind(lo: Lowering, x: Operand, y: Operand) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from intformer.compiler import graph as fg
 from intformer.errors import UserError
 
-__all__ = ["load"]
+__all__ = ["exported", "load"]
 
 
 def load(model: Any) -> fg.Graph:
@@ -37,6 +37,19 @@ def load(model: Any) -> fg.Graph:
     _require_torch()
     from intformer.compiler.frontend.lowering import lower
 
+    program, label = exported(model)
+    graph = lower(program)
+    graph.meta["model"] = label
+    return graph
+
+
+def exported(model: Any) -> tuple[Any, str]:
+    """The exported program that :func:`load` lowers, and a name for the model.
+
+    It is functional (nothing is changed in place), and otherwise as it was written: composite
+    operations such as linear layers and attention stay whole.
+    """
+    _require_torch()
     if isinstance(model, tuple):
         program, label = _export(*_checked_pair(model, "the model")), type(model[0]).__name__
     elif str(model).endswith(".pt2"):
@@ -49,10 +62,7 @@ def load(model: Any) -> fg.Graph:
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = program.run_decompositions({})  # functional, otherwise as written
-    graph = lower(program)
-    graph.meta["model"] = label
-    return graph
+        return program.run_decompositions({}), label
 
 
 def _require_torch() -> None:

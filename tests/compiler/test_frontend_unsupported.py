@@ -23,8 +23,8 @@ class Odd(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.conv(x)
-        y = torch.cumsum(self.fc(y), -1)
-        return F.softmax(y * y, dim=1)
+        y = torch.cumprod(self.fc(y), -1)
+        return F.softmax(torch.fmod(y, y), dim=1)
 
 
 def test_lists_every_operation_with_its_place() -> None:
@@ -32,7 +32,7 @@ def test_lists_every_operation_with_its_place() -> None:
         torch_export.load((Odd(), (torch.zeros(1, 1, 8, 8),)))
     message = str(caught.value)
     assert "4 operations" in message
-    ops = ("conv_transpose2d.input", "cumsum.default", "mul.Tensor", "softmax.int")
+    ops = ("conv_transpose2d.input", "cumprod.default", "fmod.Tensor", "softmax.int")
     for op in (f"aten.{name}" for name in ops):
         assert op in message
     assert "module conv" in message
@@ -55,7 +55,19 @@ REFUSED = {
     ),
     "fill_with_number": (lambda m, x: x.masked_fill(torch.eye(4).bool(), 1.0), [(4, 4)], "fills"),
     "scale_by_zero": (lambda m, x: x * 0.0, [(4, 4)], "scales by 0"),
-    "divide": (lambda m, x, y: x / y, [(4, 4), (4, 4)], "divides"),
+    "round": (
+        lambda m, x: torch.div(x, 3.0, rounding_mode="floor"),
+        [(4, 4)],
+        "rounds",
+    ),
+    "computed_power": (lambda m, x, y: x**y, [(4, 4), (4, 4)], "computed power"),
+    "computed_index": (
+        lambda m, x, i: torch.gather(x, 1, i),
+        [(4, 4), torch.zeros(4, 2, dtype=torch.int64)],
+        "computed index",
+    ),
+    "compare_numbers": (lambda m, x: F.softmax(x, -1).ge(0.5), [(4, 4)], "compares"),
+    "reflect": (lambda m, x: F.pad(x[None], (1, 1), mode="reflect"), [(4, 4)], "reflect"),
 }
 
 
