@@ -10,13 +10,20 @@ from numpy.typing import NDArray
 from intformer.compiler.canonical import canonicalize
 from intformer.compiler.graph import Graph
 from intformer.compiler.integer_graph import IntGraph
-from intformer.compiler.quantize.calibrate import calibrate
+from intformer.compiler.quantize.calibrate import Ranges, calibrate
 from intformer.compiler.quantize.data import (
     dequantize_outputs,
     quantize_inputs,
     random_inputs,
     runs,
 )
+from intformer.compiler.quantize.given import (
+    GivenPlan,
+    has_codings,
+    separate_codings,
+    spread_codings,
+)
+from intformer.compiler.quantize.given_lower import GivenLowerer
 from intformer.compiler.quantize.lower import Lowerer
 from intformer.compiler.quantize.plan import Plan
 from intformer.compiler.quantize.report import describe
@@ -67,6 +74,8 @@ def quantize(
     """
     if weights not in ("int8", "int4"):
         raise UserError(f"weights must be int8 or int4, not {weights!r}")
+    if has_codings(graph):
+        return _quantize_given(graph, calibration, weights)
     source = "data" if calibration is not None else f"random normal, seed {RANDOM_SEED}"
     if calibration is None:
         calibration = random_inputs(graph, RANDOM_RUNS, RANDOM_SEED)
@@ -76,12 +85,39 @@ def quantize(
     sites = find_sites(canonical)
     plan = Plan(canonical, sites, ranges)
     result = Lowerer(canonical, plan, weight_bits=4 if weights == "int4" else 8).run(sites)
+    return _finish(result, canonical, weights, {"source": source, "runs": ranges.runs})
+
+
+def _quantize_given(
+    graph: Graph, calibration: Mapping[str, NDArray[Any]] | None, weights: str
+) -> IntGraph:
+    """Quantize a graph that prescribes codings; calibration is for the values that have none."""
+    if weights != "int8":
+        raise UserError(
+            f"the model is quantized already; its weights cannot become {weights}: compile the "
+            "float model"
+        )
+    canonical = separate_codings(canonicalize(spread_codings(graph)))
+    ranges, source = Ranges(), "the model"
+    if calibration is not None:
+        shapes = {name: canonical.values[name].shape for name in canonical.inputs}
+        ranges, source = calibrate(canonical, runs(shapes, calibration)), "the model, and data"
+    sites = find_sites(canonical)
+    plan = GivenPlan(canonical, sites, ranges)
+    result = GivenLowerer(canonical, plan, weight_bits=8).run(sites)
+    result.meta["replaced_codings"] = plan.replaced
+    return _finish(result, canonical, weights, {"source": source, "runs": ranges.runs})
+
+
+def _finish(
+    result: IntGraph, canonical: Graph, weights: str, calibration: dict[str, Any]
+) -> IntGraph:
     clip_stationary(result)
     result.meta |= {
         "weights": weights,
-        "calibration": {"source": source, "runs": ranges.runs},
+        "calibration": calibration,
         "exact_inputs": [n for n in result.inputs if canonical.values[n].kind != "float"],
-        "model": graph.meta.get("model", ""),
+        "model": canonical.meta.get("model", ""),
         "sites": describe(result),
     }
     return result
