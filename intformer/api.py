@@ -64,7 +64,7 @@ def compile(
     if isinstance(calibrate, str | Path):
         shapes = {name: floats.values[name].shape for name in floats.inputs}
         calibrate = read_samples(calibrate, shapes)
-    graph = quantize(floats, calibrate, weights=weights)
+    graph = quantize(floats, calibrate, weights=weights, weight_min=core.weight_min)
     return CompiledModel(graph=graph, program=build_program(graph, core))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from intformer import reference
 from intformer.compiler.canonical import canonicalize
 from intformer.compiler.graph import Graph
 from intformer.compiler.integer_graph import IntGraph
@@ -28,7 +29,7 @@ from intformer.compiler.quantize.lower import Lowerer
 from intformer.compiler.quantize.plan import Plan
 from intformer.compiler.quantize.report import describe
 from intformer.compiler.quantize.sites import find_sites
-from intformer.compiler.stationary import clip_stationary
+from intformer.compiler.stationary import STATIONARY_MIN, clip_stationary
 from intformer.errors import UserError
 
 __all__ = ["dequantize_outputs", "quantize", "quantize_inputs", "runs"]
@@ -42,6 +43,7 @@ def quantize(
     calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     weights: str = "int8",
+    weight_min: int = STATIONARY_MIN,
 ) -> IntGraph:
     """Quantize ``graph`` to W8A8 or W4A8.
 
@@ -58,6 +60,9 @@ def quantize(
         data with a fixed seed stands in, and ``meta["calibration"]`` says so.
     weights:
         ``"int8"`` (codes -127..127) or ``"int4"`` (codes -7..7).
+    weight_min:
+        Least code that the array takes as a weight (``CoreConfig.weight_min``). Computed operands
+        with a coding of the model are clipped only if that is more than -128.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def quantize(
     if weights not in ("int8", "int4"):
         raise UserError(f"weights must be int8 or int4, not {weights!r}")
     if has_codings(graph):
-        return _quantize_given(graph, calibration, weights)
+        return _quantize_given(graph, calibration, weights, weight_min)
     source = "data" if calibration is not None else f"random normal, seed {RANDOM_SEED}"
     if calibration is None:
         calibration = random_inputs(graph, RANDOM_RUNS, RANDOM_SEED)
@@ -85,11 +90,12 @@ def quantize(
     sites = find_sites(canonical)
     plan = Plan(canonical, sites, ranges)
     result = Lowerer(canonical, plan, weight_bits=4 if weights == "int4" else 8).run(sites)
+    clip_stationary(result)
     return _finish(result, canonical, weights, {"source": source, "runs": ranges.runs})
 
 
 def _quantize_given(
-    graph: Graph, calibration: Mapping[str, NDArray[Any]] | None, weights: str
+    graph: Graph, calibration: Mapping[str, NDArray[Any]] | None, weights: str, weight_min: int
 ) -> IntGraph:
     """Quantize a graph that prescribes codings; calibration is for the values that have none."""
     if weights != "int8":
@@ -105,6 +111,8 @@ def _quantize_given(
     sites = find_sites(canonical)
     plan = GivenPlan(canonical, sites, ranges)
     result = GivenLowerer(canonical, plan, weight_bits=8).run(sites)
+    if weight_min > reference.LIMITS["int8"][0]:
+        clip_stationary(result)
     result.meta["replaced_codings"] = plan.replaced
     return _finish(result, canonical, weights, {"source": source, "runs": ranges.runs})
 
@@ -112,7 +120,6 @@ def _quantize_given(
 def _finish(
     result: IntGraph, canonical: Graph, weights: str, calibration: dict[str, Any]
 ) -> IntGraph:
-    clip_stationary(result)
     result.meta |= {
         "weights": weights,
         "calibration": calibration,

@@ -190,7 +190,21 @@ class Lowering:
             value = value.value
         if not isinstance(value, Tensor):
             raise UserError(f"model output {name!r} does not depend on the inputs")
-        self.build.graph.outputs.append(value.name)
+        self.build.graph.outputs.append(self._renamed(value.name, name))
+
+    def _renamed(self, name: str, wanted: str) -> str:
+        """An output gets the name that the model gives it, unless it is an input or another output."""
+        graph = self.build.graph
+        if wanted in graph.values or name in graph.inputs or name in graph.outputs:
+            return name
+        value = graph.values.pop(name)
+        value.name = wanted
+        graph.values[wanted] = value
+        for node in graph.nodes:
+            node.inputs = [wanted if x == name else x for x in node.inputs]
+            if node.output == name:
+                node.output = node.name = wanted
+        return wanted
 
     def _call(self, node: OnnxNode) -> None:
         self.node = node
