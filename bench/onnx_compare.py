@@ -198,13 +198,26 @@ def _label(file: _File, graph: ig.IntGraph, node: ig.Node) -> str:
         if graph.tensors[node.inputs[1]].const is not None and op in ("MatMul", "Gemm", "Conv"):
             return f"{op}, constant weights"
         if op == "MatMul":
-            source = next((t for t in graph.meta["replaced_codings"] if t in node.inputs), None)
-            return "MatMul of probabilities" if source else "MatMul of two computed tensors"
+            of_softmax = _reads(graph, node.inputs[0], set(graph.meta["replaced_codings"]))
+            return "MatMul of probabilities" if of_softmax else "MatMul of two computed tensors"
     if isinstance(node, ig.MatMul | ig.Pointwise) and node.post.table is not None:
         return "GELU" if op in ("Mul", "Gelu") else op
     if op == "Add" and isinstance(node, ig.Pointwise):
         return "Add"
     return op
+
+
+def _reads(graph: ig.IntGraph, name: str, wanted: set[str]) -> bool:
+    """Whether a tensor is one of ``wanted``, or views of one."""
+    views = {node.output: node for node in graph.nodes if isinstance(node, ig.View)}
+    pending = [name]
+    while pending:
+        current = pending.pop()
+        if current in wanted:
+            return True
+        if current in views:
+            pending += views[current].inputs
+    return False
 
 
 def _outputs(

@@ -12,7 +12,7 @@ from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler import integer_graph as ig
 from intformer.compiler.quantize.given import GivenPlan
-from intformer.compiler.quantize.given_sums import FineSum, fine_sum
+from intformer.compiler.quantize.given_sums import FineSum, fine_bias, fine_sum
 from intformer.compiler.quantize.lower import Lowerer
 from intformer.compiler.quantize.scales import Coding
 from intformer.compiler.quantize.sites import Site
@@ -156,7 +156,15 @@ class GivenLowerer(Lowerer):
         """A sum by way of 16 bits; false if the codings do not allow it."""
         assert site.residual is not None
         shapes = {self.graph.values[name].shape for name in (x, site.residual)}
-        fixed = self.graph.values[site.residual].const is not None
+        vector = self.graph.values[site.residual].const
+        fixed = vector is not None
+        width = self.graph.values[site.output].shape[-1]
+        native = self._fetch(x, "native")
+        if vector is not None and vector.size in (1, width) and vector.shape[-1:] == (vector.size,):
+            if self._codings[native].dtype == "int8":
+                reals = np.broadcast_to(vector.reshape(-1), (width,))
+                self._fine_bias(site, native, reals, output)
+                return True
         orders = [(x, site.residual, (site.factor, site.res_factor))]
         if len(shapes) == 1 and not fixed:
             orders.append((site.residual, x, (site.res_factor, site.factor)))
@@ -174,6 +182,18 @@ class GivenLowerer(Lowerer):
         _, main, other, factor, fine = min(found, key=lambda item: item[0])
         self._fine_sum(site, main, other, factor, fine, output)
         return True
+
+    def _fine_bias(self, site: Site, x: str, vector: Array, output: Coding) -> None:
+        """The sum of an int8 tensor and a vector of constants."""
+        coding = self._codings[x]
+        fine = fine_bias(coding, vector, output, (site.factor, site.res_factor))
+        unit = Coding("int16", float(fine.units.mean()))  # of reports only: each channel has its own
+        low, high = reference.LIMITS["int16"]
+        wide = self._tensor(f"{site.output}.sum", self.graph.values[site.output].shape, unit)
+        exact = np.array([0])
+        post = post_params(wide, fine.multiples, bias=exact, lo=low, hi=high)
+        self.out.nodes.append(ig.Pointwise(wide, [x], wide, site.node.source, post=post))
+        self._rounded(site, wide, fine.units, fine.bias, output)
 
     def _fine_sum(
         self, site: Site, x: str, residual: str, factor: float, fine: FineSum, output: Coding
@@ -193,22 +213,26 @@ class GivenLowerer(Lowerer):
             res_mult=fine.multiple << reference.SHIFT_MIN,
             res_shift=reference.SHIFT_MIN,
         )
-        source = site.node.source
-        self.out.nodes.append(ig.Pointwise(wide, [x], wide, source, post=post))
+        self.out.nodes.append(ig.Pointwise(wide, [x], wide, site.node.source, post=post))
+        bias = np.array([-fine.coding.zero_point])
+        self._rounded(site, wide, np.array([fine.coding.scale]), bias, output)
+
+    def _rounded(self, site: Site, wide: str, units: Array, bias: Array, output: Coding) -> None:
+        """The second step of a sum: from 16 bits to the output's codes."""
         name = self._result(site.node, site.output, output)
         low, high = reference.LIMITS[output.dtype]
-        ratio = fine.coding.scale / output.scale
+        ratio = units / output.scale
         if site.activation is not None:  # relu
             low, ratio = output.zero_point, ratio * site.activation.factor
         post = post_params(
             name,
             ratio,
-            bias=np.array([-fine.coding.zero_point]),
+            bias=bias,
             lo=low,
             hi=high,
             zero_point=output.zero_point,
         )
-        self.out.nodes.append(ig.Pointwise(name, [wide], name, source, post=post))
+        self.out.nodes.append(ig.Pointwise(name, [wide], name, site.node.source, post=post))
 
 
 def _parts(codes: Array) -> list[Array]:

@@ -3,7 +3,8 @@
 A sum on the core rounds both of its terms. In a quantized model the sum of two 8-bit codes is
 rounded once. So the sum is first made with 16 bits, in units of which the residual's step is a whole
 multiple, and then rounded to 8 bits. Of the units that are fine enough the one is taken that makes
-the other term's rounding errors least.
+the other term's rounding errors least. A constant vector is added to such a 16-bit value by the bias
+of the second step, in a unit for each channel.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler.quantize.scales import Coding, encode_multiplier
 
-__all__ = ["FineSum", "fine_sum"]
+__all__ = ["FineBias", "FineSum", "fine_bias", "fine_sum"]
 
 Array = NDArray[Any]
 
@@ -80,3 +81,32 @@ def _error(x: Coding, factor: float) -> float:
     codes = np.arange(-96, 97)
     mult, shift = encode_multiplier(factor, what="a sum")
     return float(np.abs(reference.requantize(codes, mult, shift) - codes * factor).mean())
+
+
+@dataclass(frozen=True)
+class FineBias:
+    """A constant vector added in 16 bits: ``multiples[n] * code``, then ``bias[n]`` in its units."""
+
+    multiples: Array
+    bias: Array
+    units: Array
+
+
+def fine_bias(x: Coding, vector: Array, output: Coding, factors: tuple[float, float]) -> FineBias:
+    """How to compute ``factors[0] * x + factors[1] * vector`` per channel for int8 ``x``.
+
+    A channel's unit is a whole part of the step of ``x``, so that the first step is exact; it is
+    the one, of those that fit 16 bits, in which the channel's constant is nearest to an integer.
+    """
+    step = abs(factors[0]) * x.scale
+    sign = int(np.sign(factors[0]))
+    multiples = np.arange(_TOP // 128 // 2, _TOP // 128 + 1)
+    wanted = factors[1] * np.asarray(vector, np.float64)[:, None] * multiples / step
+    error = np.abs(wanted - np.rint(wanted)) / multiples
+    best = multiples[error.argmin(axis=1)]
+    addend = np.rint(factors[1] * np.asarray(vector, np.float64) * best / step)
+    return FineBias(
+        multiples=sign * best,
+        bias=(addend - sign * best * x.zero_point).astype(np.int64),
+        units=step / best,
+    )

@@ -200,7 +200,7 @@ def _concat(lo: Lowering, *parts: Any) -> Any:
     return lo.wrap(lo.build.view("cat", names, axis, lo.name))
 
 
-@rule("Gather")
+@rule("Gather", partial=True)
 def _gather(lo: Lowering, x: Any, index: Any) -> Any:
     axis = lo.attribute("axis", 0)
     if isinstance(x, Const) and isinstance(index, Tensor):
