@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler import integer_graph as ig
 from intformer.compiler.frontend import onnx as frontend
+from intformer.compiler.frontend.codings import check_coding
 from intformer.compiler.quantize import quantize
+from intformer.compiler.quantize.scales import Coding
 from intformer.errors import Mismatch
 
 __all__ = ["Comparison", "Difference", "compare"]
@@ -117,7 +119,7 @@ def compare(path: str | Path, samples: dict[str, Array]) -> Comparison:
         theirs = file.run(inputs)
         _operations(file, graph, theirs, inputs, result)
         if i == 0:
-            _accumulators(file, graph, theirs, result)
+            _accumulators(file, graph, theirs, inputs, result)
         _outputs(file, graph, theirs, inputs, result)
     return result
 
@@ -174,17 +176,18 @@ def _operations(
         if want is None or isinstance(node, ig.View):
             continue
         if node.output in replaced:
-            share = _probability_scale(file, node.output)
-            ours = np.rint(values[node.output] / 256.0 / share)
-            result.operations["Softmax"].add(ours, want - want.min())
+            ours = _probability(file, node.output).encode(values[node.output] / 256.0)
+            result.operations["Softmax"].add(ours, want)
             continue
         result.operations[_label(file, graph, node)].add(values[node.output], want)
         values[node.output] = want.astype(tensor.dtype)
 
 
-def _probability_scale(file: _File, name: str) -> float:
+def _probability(file: _File, name: str) -> Coding:
+    """The file's coding of a softmax result."""
     node = next(q for q in file.quantizers if q.input[0] == name)
-    return float(file.constants[node.input[1]])
+    scale, zero = (file.constants[n] for n in node.input[1:])
+    return check_coding(str(zero.dtype), float(scale), int(zero))
 
 
 def _label(file: _File, graph: ig.IntGraph, node: ig.Node) -> str:
@@ -238,11 +241,15 @@ def _outputs(
 
 
 def _accumulators(
-    file: _File, graph: ig.IntGraph, theirs: dict[str, Array], result: Comparison
+    file: _File,
+    graph: ig.IntGraph,
+    theirs: dict[str, Array],
+    inputs: dict[str, Array],
+    result: Comparison,
 ) -> None:
     """Accumulators of the linear layers, bias included, against ONNX Runtime's integer products."""
     theirs = _renamed(file, theirs)
-    values = _input_codes(graph, theirs, {name: np.zeros(1) for name in graph.inputs})
+    values = _input_codes(graph, theirs, inputs)
     ours: dict[str, list[tuple[int, Array]]] = defaultdict(list)
     for node in graph.nodes:
         if isinstance(node, ig.MatMul) and graph.tensors[node.inputs[1]].const is not None:

@@ -11,7 +11,11 @@ import copy
 from collections import defaultdict
 from dataclasses import replace
 
+import numpy as np
+
+from intformer import reference
 from intformer.compiler import graph as fg
+from intformer.compiler.float_eval import activation
 from intformer.compiler.quantize.calibrate import Ranges
 from intformer.compiler.quantize.plan import PROBABILITY, Plan
 from intformer.compiler.quantize.scales import Coding
@@ -105,6 +109,7 @@ class GivenPlan(Plan):
     def __init__(self, graph: fg.Graph, sites: list[Site], ranges: Ranges) -> None:
         super().__init__(graph, sites, ranges)
         self.given: dict[str, Coding] = {}
+        self._sites = {site.output: site for site in sites}
         self.replaced: list[str] = []
         found: dict[str, dict[str, Coding]] = defaultdict(dict)
         for name, value in graph.values.items():
@@ -166,14 +171,21 @@ class GivenPlan(Plan):
     def _range(self, cls: str) -> tuple[float, float]:
         if self.ranges.runs:
             return super()._range(cls)
-        roots = [self.graph.values[name] for name in self._roots[cls]]
-        for value in roots:
-            if value.const is None:
-                raise _missing(value.name)
-        return (
-            min(float(v.const.min(initial=0)) for v in roots if v.const is not None),
-            max(float(v.const.max(initial=0)) for v in roots if v.const is not None),
-        )
+        seen = [self._known(name) for name in self._roots[cls]]
+        return min(low for low, _ in seen), max(high for _, high in seen)
+
+    def _known(self, name: str) -> tuple[float, float]:
+        """The range of a value that is known without data: a constant, a function of given codes."""
+        const, site = self.graph.values[name].const, self._sites.get(name)
+        if const is not None:
+            return float(const.min(initial=0)), float(const.max(initial=0))
+        given = None if site is None or site.x is None or site.residual else self.given_of(site.x)
+        if site is None or site.activation is None or given is None:
+            raise _missing(name)
+        low, high = reference.LIMITS[given.dtype]
+        inputs = given.decode(np.arange(low, high + 1)) * site.factor * site.activation.factor
+        outputs = activation(site.activation.kind, inputs)
+        return float(outputs.min()), float(outputs.max())
 
 
 def _missing(name: str) -> UserError:
