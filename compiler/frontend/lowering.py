@@ -17,10 +17,13 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 from intformer.compiler import graph as fg
+from intformer.compiler.frontend.codings import Codings
+from intformer.compiler.frontend.pt2e_constants import CodedTensor, coded_constant
 from intformer.compiler.frontend.issues import Issues, Unsupported, module_path, source_line
+from intformer.compiler.quantize.scales import Coding
 from intformer.errors import UserError
 
-__all__ = ["Lowering", "Masked", "Tensor", "lower", "rule"]
+__all__ = ["Lowering", "Masked", "Tensor", "lower", "rule", "takes_masked"]
 
 Rule = Callable[..., Any]
 _RULES: dict[str, Rule] = {}
@@ -43,6 +46,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+    coding: Coding | None = None  # of the dequantization that it comes from
 
     @property
     def rank(self) -> int:
@@ -72,6 +76,7 @@ class Lowering:
         self.build = fg.GraphBuilder()
         self.issues = Issues()
         self.name = ""
+        self.codings = Codings(self.build)
         self._env: dict[Any, Any] = {}
 
     def wrap(self, name: str) -> Tensor:
@@ -80,7 +85,10 @@ class Lowering:
 
     def const(self, tensor: torch.Tensor, name: str = "") -> str:
         """Put a constant into the graph."""
-        return self.build.const(tensor.detach().cpu().numpy(), name or f"{self.name}.const")
+        result = self.build.const(tensor.detach().cpu().numpy(), name or f"{self.name}.const")
+        if isinstance(tensor, CodedTensor):
+            self.codings.scales[result] = tensor.scale.numpy()
+        return result
 
     def name_of(self, x: Tensor | torch.Tensor) -> str:
         """Name of an operand in the graph; a constant is put there."""
@@ -101,6 +109,7 @@ class Lowering:
             elif node.op == "output":
                 self._outputs(program, node)
         self.issues.raise_if_any()
+        self.codings.finish()
         return self.build.graph
 
     def _input(self, node: Any) -> Any:
@@ -122,7 +131,7 @@ class Lowering:
         try:
             if not _has_tensor((args, kwargs)):
                 with torch.no_grad():
-                    return node.target(*args, **kwargs)
+                    return coded_constant(op, args, node.target(*args, **kwargs))
             key = op.rpartition(".")[0]
             if key not in _RULES:
                 raise Unsupported(
@@ -170,10 +179,15 @@ class Lowering:
 _TAKES_MASKED = {"aten.softmax", "aten._softmax", "aten.clone", "aten.dropout", "aten.add"}
 
 
+def takes_masked(name: str) -> None:
+    """Let the rule of an operation have masked scores as they are."""
+    _TAKES_MASKED.add(name)
+
+
 def lower(program: Any) -> fg.Graph:
     """The float graph of a decomposed ``torch.export.ExportedProgram``."""
     # The rules register themselves on import.
-    from intformer.compiler.frontend import ops_attention, ops_math, ops_views  # noqa: F401
+    from intformer.compiler.frontend import ops_attention, ops_math, ops_views, pt2e  # noqa: F401
 
     return Lowering().run(program)
 

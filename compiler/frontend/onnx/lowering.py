@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intformer.compiler import graph as fg
+from intformer.compiler.frontend.codings import Codings
 from intformer.compiler.frontend.issues import Issues, Unsupported
 from intformer.compiler.frontend.onnx.reader import OnnxModel, OnnxNode
 from intformer.compiler.frontend.onnx.values import (
@@ -56,7 +57,7 @@ class Lowering:
         self.node: OnnxNode = OnnxNode("", "", [], [], {})
         self.name = ""
         self._env: dict[str, Any] = {name: Const(a) for name, a in model.constants.items()}
-        self.quantized: dict[str, str] = {}  # which QuantizeLinear gave a value its coding
+        self.codings = Codings(self.build)
         self._whole: dict[int, tuple[Partial, Tensor]] = {}
 
     def wrap(self, name: str, coding: Coding | None = None) -> Tensor:
@@ -64,29 +65,11 @@ class Lowering:
         return Tensor(name, self.build.shape(name), coding)
 
     def const(self, const: Const, name: str = "") -> str:
-        """Put a constant into the graph; of a dequantized one with its coding, if it has one."""
+        """Put a constant into the graph."""
         result = self.build.const(const.array, name or f"{self.name}.const")
-        if const.scale is not None and np.unique(const.scale).size == 1:
-            scale = float(np.ravel(const.scale)[0])
-            codes = np.rint(const.array / scale)
-            low, high = codes.min(initial=0), codes.max(initial=0)
-            if high - low <= 255:
-                shift = 0 if low >= -128 and high <= 127 else int(-128 - low)
-                self.build.graph.values[result].coding = Coding("int8", scale, shift)
-        return result
-
-    def weight(self, const: Const, name: str) -> str:
-        """Put the matrix ``[N, K]`` of a linear layer into the graph."""
-        matrix = self.build.const(const.array, name)
         if const.scale is not None:
-            scale = np.broadcast_to(const.scale, const.shape)
-            if not (scale == scale[:, :1]).all():
-                raise Unsupported(
-                    "the scales of the weights differ along the contraction",
-                    "quantize weights per tensor or per output channel",
-                )
-            self.build.graph.values[matrix].coding = fg.WeightCoding(scale[:, 0].astype(np.float64))
-        return matrix
+            self.codings.scales[result] = const.scale
+        return result
 
     def name_of(self, x: Tensor | Const) -> str:
         """Name of an operand in the graph; a constant is put there."""
@@ -138,20 +121,8 @@ class Lowering:
         """
         if coding is None:
             return x
-        value = self.build.graph.values[x.name]
-        if x.coding is not None and x.coding != coding:
-            name = self.build.node(fg.Recode, f"{x.name}.recoded", [x.name], x.shape)
-            value = self.build.graph.values[name]
-        elif value.coding is not None and value.coding != coding:
-            raise Unsupported(
-                f"{x.name!r} is quantized with scale {coding.scale:.6g} and zero point "
-                f"{coding.zero_point} here, but {self.quantized.get(x.name, 'another node')} "
-                f"has {_text(value.coding)}",
-                "quantize every value once",
-            )
-        value.coding = coding
-        self.quantized[value.name] = self.node.name
-        return Tensor(value.name, value.shape, coding)
+        name = self.codings.attach(x.name, coding, through=x.coding, node=self.node.name)
+        return self.wrap(name, coding)
 
     def whole(self, x: Any) -> Any:
         """A partial value made whole, once however many nodes read it; others as they are."""
@@ -174,6 +145,10 @@ class Lowering:
         self.issues.raise_if_any()
         for name in self.model.outputs:
             self._output(name)
+        try:
+            self.codings.finish()
+        except Unsupported as problem:
+            self.issues.add_node("DequantizeLinear", "weights", problem)
         self.issues.raise_if_any()
         self._check_ids()
         return self.build.graph
@@ -307,9 +282,6 @@ _VIEWS_OF_CONSTANTS = (
     "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand"
 )
 
-
-def _text(coding: Any) -> str:
-    return f"scale {coding.scale:.6g} and zero point {coding.zero_point}"
 
 
 def lower(model: OnnxModel) -> fg.Graph:

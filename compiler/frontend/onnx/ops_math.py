@@ -32,7 +32,7 @@ Operand: TypeAlias = "Tensor | Const"
 
 def linear(lo: Lowering, x: Tensor, weight: Const, bias: Any = None, factor: float = 1.0) -> Tensor:
     """``factor * x @ weight.T + bias`` with constant ``weight`` ``[N, K]`` and ``bias`` ``[N]``."""
-    w = lo.weight(weight, f"{lo.name}.weight")
+    w = lo.const(weight, f"{lo.name}.weight")
     y = lo.wrap(lo.build.matmul(x.name, w, bias=bias, name=lo.name))
     lo.build.graph.nodes[-1].factor = float(factor)  # type: ignore[attr-defined]
     return y
