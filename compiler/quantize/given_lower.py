@@ -71,7 +71,11 @@ class GivenLowerer(Lowerer):
         scale = self._codings[a].scale * row_scale * node.factor
         output = self._result(node, site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, scale, bias, output)
-        self.out.nodes.append(ig.MatMul(output, [a, b], output, node.source, post=post))
+        codes = self.out.tensors[b].const
+        bits = 4 if given and codes is not None and np.abs(codes).max(initial=0) <= 7 else 8
+        self.out.nodes.append(
+            ig.MatMul(output, [a, b], output, node.source, post=post, weight_bits=bits)
+        )
 
     def _given_weights(self, node: fg.MatMul, a: str) -> tuple[str, str, Array, Array]:
         """Operands, scale of each row, and bias with the zero point of ``a`` folded in."""

@@ -153,8 +153,14 @@ class Lowering:
         self._check_ids()
         return self.build.graph
 
+    def _value(self, name: str) -> Any:
+        if name not in self._env:
+            raise UserError(f"{self.node.op} {self.node.name!r} reads {name!r}, which nothing makes")
+        return self._env[name]
+
     def _output(self, name: str) -> None:
-        value = self._env[name]
+        self.node = OnnxNode("output", name, [], [], {})
+        value = self._value(name)
         if isinstance(value, Partial):
             try:
                 value = self.whole(value)
@@ -185,7 +191,7 @@ class Lowering:
         self.node = node
         self.name = node.outputs[0] if node.outputs else node.name
         self.build.source = node.name
-        operands = [self._env[name] if name else None for name in node.inputs]
+        operands = [self._value(name) if name else None for name in node.inputs]
         key = f"{node.domain}.{node.op}" if node.domain else node.op
         try:
             result = self._result(key, operands)
