@@ -198,6 +198,10 @@ class Lowering:
         except Unsupported as problem:
             self.issues.add_node(key, node.name, problem)
             result = Unknown()
+        except (ValueError, IndexError) as error:  # shapes that no valid model has
+            problem = Unsupported(f"its operands do not fit: {error}", "check the model")
+            self.issues.add_node(key, node.name, problem)
+            result = Unknown()
         results = result if isinstance(result, list) else [result]
         for i, name in enumerate(node.outputs):
             if name:
