@@ -24,6 +24,7 @@ from intformer.errors import UserError
 
 __all__ = ["GivenPlan", "has_codings", "separate_codings", "spread_codings"]
 
+_SIGNED_PROBABILITY = Coding("int8", PROBABILITY.scale, -128)
 WIDE_FACTOR = 128
 """int16 copies of int8 codes hold this many times ``code - zero_point``, exactly."""
 
@@ -126,7 +127,7 @@ class GivenPlan(Plan):
                 )
             self.given[cls] = different.pop()
         for name in self._softmaxes:
-            if self.given.pop(self.of(name), PROBABILITY) != PROBABILITY:
+            if self.given.pop(self.of(name), _SIGNED_PROBABILITY) != _SIGNED_PROBABILITY:
                 self.replaced.append(name)
 
     def given_of(self, name: str) -> Coding | None:
