@@ -18,6 +18,7 @@ from intformer.hw.parts.access import RESPONSES, GroupReader, GroupWriter
 from intformer.hw.parts.streams import ClaimFifo, CreditFifo, delay
 from intformer.hw.parts.walk import GroupCounter
 from intformer.hw.ports import (
+    ACC_LATENCY,
     READ_LATENCY,
     NarrowReadPort,
     ParamReadPort,
@@ -47,7 +48,7 @@ class PostUnit(wiring.Component):
     Members
     -------
     unit: ``In(UnitPort)``.
-    acc_addr: ``Out(12)``, acc_data: ``In(32*cols)``: accumulators, ``READ_LATENCY`` later.
+    acc_addr: ``Out(12)``, acc_data: ``In(32*cols)``: accumulators, ``ACC_LATENCY`` later.
     act_src, wide_src, act_res, wide_res: ``Out(NarrowReadPort)``: source and residual.
     param: ``Out(ParamReadPort)``.
     table_addr, table_data: activation tables, one address ``{index: 8, table: 2}`` and one entry
@@ -199,11 +200,12 @@ class PostUnit(wiring.Component):
         with m.Elif(fire & joined.last):
             m.d.sync += self.acc_addr.eq(self.acc_addr + 1)
         groups = data.View(data.ArrayLayout(32 * lanes, self._config.cols // lanes), self.acc_data)
-        chosen = groups[delay(m, group, READ_LATENCY, name="group")]
+        chosen = groups[delay(m, group, ACC_LATENCY, name="group")]
+        sums = delay(m, chosen, READ_LATENCY - ACC_LATENCY, name="sums", reset_less=True)
         x = [Signal(signed(32), name=f"x_{k}", reset_less=True) for k in range(lanes)]
         for k in range(lanes):
             code = stored.o.word_select(k, 16).as_signed()
-            accumulator = chosen.word_select(k, 32).as_signed()
+            accumulator = sums.word_select(k, 32).as_signed()
             m.d.sync += x[k].eq(Mux(from_acc, accumulator, code))
         return x
 
