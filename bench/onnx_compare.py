@@ -138,6 +138,37 @@ def _place(graph: ig.IntGraph, name: str, codes: dict[str, Array]) -> Array | No
     return found.reshape(shape) if found.size == np.prod(shape) else None
 
 
+def _find(graph: ig.IntGraph, name: str, codes: dict[str, Array]) -> Array | None:
+    """As :func:`_place`; if a view of the tensor has the name in the file, through the view."""
+    pending = [(name, np.arange(np.prod(graph.tensors[name].shape, dtype=int)))]
+    while pending:
+        current, order = pending.pop()
+        found = _place(graph, current, codes)
+        if found is not None:
+            result = np.empty(order.size, found.dtype)
+            result[order.reshape(-1)] = found.reshape(-1)
+            return result.reshape(graph.tensors[name].shape)
+        order = order.reshape(graph.tensors[current].shape)
+        for node in graph.nodes:
+            if isinstance(node, ig.View) and node.inputs == [current]:
+                if node.kind in ("permute", "reshape"):
+                    pending.append((node.output, node.apply(order)))
+    found = codes.get(_file_name(name))
+    if found is None or name.endswith("]"):
+        return None
+    # Lifted in front of a reshape that another one has cancelled since.
+    shape = graph.tensors[name].shape
+    plain, ours = ([n for n in s if n != 1] for s in (found.shape, shape))
+    return found.reshape(shape) if plain == ours else None
+
+
+def _file_name(name: str) -> str:
+    """The name in the file of a value that has moved in front of a view."""
+    while name.endswith(".inner"):
+        name = name.removesuffix(".inner")
+    return name
+
+
 def _renamed(file: _File, codes: dict[str, Array]) -> dict[str, Array]:
     """Codes also under the names of the outputs that they become."""
     outputs = {v.name for v in file.model.graph.output}
@@ -172,8 +203,8 @@ def _operations(
         made = ig._EXECUTE[type(node)](node, values)
         tensor = graph.tensors[node.output]
         values[node.output] = np.ascontiguousarray(made).astype(tensor.dtype)
-        want = _place(graph, node.output, theirs)
-        if want is None or isinstance(node, ig.View):
+        want = None if isinstance(node, ig.View) else _find(graph, node.output, theirs)
+        if want is None:
             continue
         if node.output in replaced:
             ours = _probability(file, node.output).encode(values[node.output] / 256.0)
@@ -192,7 +223,7 @@ def _probability(file: _File, name: str) -> Coding:
 
 def _label(file: _File, graph: ig.IntGraph, node: ig.Node) -> str:
     """What ONNX Runtime computes where the node stands."""
-    name = node.output.partition("[")[0]
+    name = _file_name(node.output.partition("[")[0])
     maker = file.makers.get(name)
     if maker is not None and maker.op_type == "DequantizeLinear":
         maker = file.makers[file.makers[maker.input[0]].input[0]]
@@ -258,7 +289,7 @@ def _accumulators(
             acc = reference.matmul(a, b) + node.post.bias
             ours[base].append((int(start.partition(":")[0] or 0), acc.reshape(-1, acc.shape[-1])))
         made = ig._EXECUTE[type(node)](node, values)
-        want = _place(graph, node.output, theirs)
+        want = None if isinstance(node, ig.View) else _find(graph, node.output, theirs)
         use = want if want is not None and node.output not in graph.meta["replaced_codings"] else made
         values[node.output] = np.ascontiguousarray(use).astype(graph.tensors[node.output].dtype)
     for node in file.model.graph.node:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intformer.compiler import graph as fg
+from intformer.compiler.expressions import NAMES, evaluate_expression
 
-__all__ = ["activation", "evaluate"]
+__all__ = ["activation", "compare", "evaluate"]
 
 Array = NDArray[Any]
+
+
+_DTYPES: dict[str, Any] = {"float": np.float32, "int": np.int64, "bool": np.bool_}
 
 
 def evaluate(graph: fg.Graph, inputs: dict[str, Array]) -> dict[str, Array]:
@@ -29,33 +31,33 @@ def evaluate(graph: fg.Graph, inputs: dict[str, Array]) -> dict[str, Array]:
         value = graph.values[name]
         if name not in inputs:
             raise ValueError(f"input {name!r} is missing")
-        dtype = {"float": np.float32, "int": np.int64, "bool": np.bool_}[value.kind]
-        values[name] = np.asarray(inputs[name]).astype(dtype)
+        values[name] = np.asarray(inputs[name]).astype(_DTYPES[value.kind])
         if values[name].shape != value.shape:
             raise ValueError(
                 f"input {name!r} must have shape {value.shape}, not {values[name].shape}"
             )
     for node in graph.nodes:
         operands = [values[name] for name in node.inputs]
-        values[node.output] = _EVALUATE[type(node)](node, *operands)
+        result = _EVALUATE[type(node)](node, *operands)
+        kind = graph.values[node.output].kind
+        values[node.output] = result if kind == "float" else result.astype(_DTYPES[kind])
     return values
 
 
 def activation(kind: str, x: Array) -> Array:
-    """An element-wise function of :data:`intformer.compiler.graph.ACTIVATIONS`, in float64."""
+    """An element-wise function, in float64.
+
+    ``kind`` is one of :data:`intformer.compiler.graph.ACTIVATIONS` or an expression of
+    :mod:`intformer.compiler.expressions`.
+    """
     x = np.asarray(x, dtype=np.float64)
-    if kind == "gelu":
-        return 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0)))
-    if kind == "gelu_tanh":
-        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    if kind == "relu":
-        return np.maximum(x, 0.0)
-    if kind == "tanh":
-        return np.tanh(x)
-    if kind in ("sigmoid", "silu"):
-        sigmoid = 0.5 * (1.0 + np.tanh(0.5 * x))
-        return x * sigmoid if kind == "silu" else sigmoid
-    raise ValueError(f"activation must be one of {', '.join(fg.ACTIVATIONS)}, not {kind!r}")
+    if kind in NAMES:
+        return NAMES[kind](x)
+    if "(" not in kind:
+        raise ValueError(
+            f"activation must be one of {', '.join(fg.ACTIVATIONS)} or an expression, not {kind!r}"
+        )
+    return evaluate_expression(kind, x)
 
 
 def keep_mask(node: fg.Softmax, shape: tuple[int, ...], mask: Array | None) -> Array:
@@ -67,27 +69,6 @@ def keep_mask(node: fg.Softmax, shape: tuple[int, ...], mask: Array | None) -> A
         rows, n = shape[-2:]
         keep &= np.arange(n) < np.arange(rows)[:, None] + 1 + node.causal_offset
     return keep
-
-
-_ERF_STEP = 1.0 / 256.0
-_ERF_END = 6.0
-
-
-@cache
-def _erf_nodes() -> tuple[Array, Array]:
-    grid = np.arange(-_ERF_END, _ERF_END + _ERF_STEP / 2, _ERF_STEP)
-    value = np.array([math.erf(x) for x in grid])
-    return value, 2.0 / math.sqrt(math.pi) * np.exp(-grid * grid) * _ERF_STEP
-
-
-def _erf(x: Array) -> Array:
-    """erf by cubic Hermite interpolation between exact nodes; absolute error below 1e-11."""
-    value, slope = _erf_nodes()
-    position = (np.clip(x, -_ERF_END, _ERF_END) + _ERF_END) / _ERF_STEP
-    index = np.minimum(position.astype(np.int64), len(value) - 2)
-    t = position - index
-    v0, v1, d0, d1 = value[index], value[index + 1], slope[index], slope[index + 1]
-    return v0 + t * (d0 + t * (3 * (v1 - v0) - 2 * d0 - d1 + t * (2 * (v0 - v1) + d0 + d1)))
 
 
 def _matmul(node: fg.MatMul, a: Array, b: Array) -> Array:
@@ -126,6 +107,35 @@ def _layernorm(node: fg.LayerNorm, x: Array) -> Array:
     return (centred / np.sqrt(variance + node.eps) * node.gamma + node.beta).astype(np.float32)
 
 
+def _rmsnorm(node: fg.RMSNorm, x: Array) -> Array:
+    x = x.astype(np.float64)
+    root = np.sqrt((x * x).mean(axis=-1, keepdims=True) + node.eps)
+    return (x / root * node.gamma).astype(np.float32)
+
+
+def _mul(node: fg.Mul, x: Array, y: Array) -> Array:
+    return np.float32(node.factor) * x * y
+
+
+_COMPARE: dict[str, Any] = {
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+}
+
+
+def compare(kind: str, x: Array, number: int) -> Array:
+    """``x kind number``, for a :class:`~intformer.compiler.graph.Compare`."""
+    return np.asarray(_COMPARE[kind](x, number))
+
+
+def _compare(node: fg.Compare, x: Array) -> Array:
+    return compare(node.kind, x.astype(np.int64), node.number)
+
+
 def _embedding(node: fg.Embedding, ids: Array, table: Array) -> Array:
     if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
         raise ValueError(f"{node.name}: ids must be from 0 to {len(table) - 1}")
@@ -154,5 +164,8 @@ _EVALUATE: dict[type[fg.Node], Any] = {
     fg.Embedding: _embedding,
     fg.Not: _not,
     fg.Recode: _recode,
+    fg.RMSNorm: _rmsnorm,
+    fg.Mul: _mul,
+    fg.Compare: _compare,
     fg.View: _view,
 }

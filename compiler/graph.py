@@ -2,7 +2,7 @@
 
 Frontends build it, :mod:`intformer.compiler.float_eval` runs it, the quantizer turns it into
 the integer graph. Values have static shapes; nodes stand in execution order. Views (reshape,
-permute, slice, cat, expand) are those of the integer graph.
+permute, slice, cat, expand, take) are those of the integer graph.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Add",
+    "Compare",
     "Embedding",
     "Graph",
     "GraphBuilder",
     "LayerNorm",
     "MatMul",
+    "Mul",
     "Node",
     "Not",
     "Recode",
+    "RMSNorm",
     "Scale",
     "Softmax",
     "Value",
@@ -40,7 +43,10 @@ __all__ = [
 Array = NDArray[Any]
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu", "sigmoid", "silu", "tanh")
-"""Element-wise functions: ``relu`` by saturation, the others by a 256-entry table."""
+"""Element-wise functions: ``relu`` by saturation, the others by a table.
+
+Any other function is an expression, see :mod:`intformer.compiler.expressions`.
+"""
 
 
 @dataclass
@@ -100,10 +106,28 @@ class Scale(Node):
 
 @dataclass
 class Activation(Node):
-    """``kind(factor * x)``, one of :data:`ACTIVATIONS`."""
+    """``kind(factor * x)``: one of :data:`ACTIVATIONS`, or an expression of ``x``."""
 
     kind: str = "relu"
     factor: float = 1.0
+
+
+@dataclass
+class Mul(Node):
+    """``factor * x * y``, two computed tensors element by element; ``y`` may be a mask.
+
+    Only the frontend makes it: :mod:`intformer.compiler.canonical.products` expands it.
+    """
+
+    factor: float = 1.0
+
+
+@dataclass
+class Compare(Node):
+    """``x KIND number`` of whole numbers: a mask; ``kind`` is ``eq ne lt le gt ge``."""
+
+    kind: str = "ne"
+    number: int = 0
 
 
 @dataclass
@@ -125,6 +149,18 @@ class LayerNorm(Node):
     gamma: Array = field(kw_only=True)
     beta: Array = field(kw_only=True)
     eps: float = 1e-5
+
+
+@dataclass
+class RMSNorm(Node):
+    """``gamma * x / sqrt(mean(x**2) + eps)`` over the last axis.
+
+    Only the frontend makes it: :mod:`intformer.compiler.canonical` turns it into the LayerNorm of
+    ``x`` beside ``-x``, whose mean is 0 and whose variance is ``mean(x**2)``.
+    """
+
+    gamma: Array = field(kw_only=True)
+    eps: float = 1e-6
 
 
 @dataclass
@@ -169,11 +205,13 @@ class GraphBuilder:
     """Builds a :class:`Graph` node by node; every method returns the name of its result.
 
     ``source`` (settable) is recorded in the nodes made from then on; names are made unique.
+    ``made`` has the node that computes each value.
     """
 
     def __init__(self) -> None:
         self.graph = Graph()
         self.source = ""
+        self.made: dict[str, Node] = {}
 
     def value(
         self, name: str, shape: tuple[int, ...], kind: str = "float", const: Array | None = None
@@ -216,7 +254,9 @@ class GraphBuilder:
     ) -> str:
         """Append a node of class ``node_type``."""
         output = self.value(name, shape, value_kind)
-        self.graph.nodes.append(node_type(output, inputs, output, self.source, **fields))
+        made = node_type(output, inputs, output, self.source, **fields)
+        self.graph.nodes.append(made)
+        self.made[output] = made
         return output
 
     def view(self, kind: str, inputs: list[str], arg: Any, name: str | None = None) -> str:
@@ -224,7 +264,7 @@ class GraphBuilder:
         first = self.graph.values[inputs[0]]
         probe = View("", [], "", kind=kind, arg=arg)
         shape = probe.apply(*(np.broadcast_to(np.int8(0), self.shape(x)) for x in inputs)).shape
-        same_order = kind != "permute" or list(arg) == sorted(arg)
+        same_order = kind != "take" and (kind != "permute" or list(arg) == sorted(arg))
         if len(inputs) == 1 and shape == first.shape and same_order:
             return inputs[0]
         if name is None:
@@ -249,6 +289,14 @@ class GraphBuilder:
         arg = [[0, n, 1] for n in self.shape(x)]
         arg[axis] = [start, stop, step]
         return self.view("slice", [x], arg, name or None)
+
+    def take(self, x: str, index: Array, name: str | None = None) -> str:
+        """Append a view of the elements ``index`` (flat indices of ``x``, any shape)."""
+        index = np.ascontiguousarray(index, np.int64)
+        whole = np.arange(index.size).reshape(index.shape)
+        if index.size == np.prod(self.shape(x)) and np.array_equal(index, whole):
+            return self.reshape(x, index.shape, name)
+        return self.view("take", [x], index, name)
 
     def expand(self, x: str, shape: tuple[int, ...], name: str | None = None) -> str:
         """Append a broadcast to ``shape``, which has at least the rank of ``x``."""

@@ -29,7 +29,9 @@ __all__ = [
     "Softmax",
     "Tensor",
     "View",
+    "check_groups",
     "execute",
+    "step",
 ]
 
 Array = NDArray[Any]
@@ -75,6 +77,7 @@ class PostParams:
     res_mult: int = 0
     res_shift: int = reference.SHIFT_MIN
     table: Array | None = None  # 256 entries, int8 or uint8
+    function: reference.QuadraticTable | None = None  # int16 codes to int8, uint8 or int16
 
 
 @dataclass
@@ -94,10 +97,16 @@ class MatMul(Node):
     ``a``: ``[..., M, K]`` int8 or uint8. ``b``: a constant ``[N, K]`` int8 (``weight_bits`` 8 or
     4; 4 means codes -7..7), or a computed int8 tensor ``[..., N, K]`` with the leading axes of
     ``a``. Output ``[..., M, N]``.
+
+    With ``group`` above 0 every ``group`` elements of the contraction have a scale of their own:
+    ``group`` divides K, ``group_scales`` is uint8 ``[N, K / group]``, ``b`` is a constant, and the
+    product is :func:`intformer.reference.grouped_matmul`, whose sums must fit 32 bits.
     """
 
     post: PostParams = field(kw_only=True)
     weight_bits: int = 8
+    group: int = 0
+    group_scales: Array | None = None
 
 
 @dataclass
@@ -144,7 +153,8 @@ class View(Node):
     """Data movement without arithmetic.
 
     ``kind`` and ``arg``: ``reshape`` (shape), ``permute`` (axes), ``slice`` (list of
-    ``[start, stop, step]`` per axis, step > 0), ``cat`` (axis; several inputs), ``expand`` (shape).
+    ``[start, stop, step]`` per axis, step > 0), ``cat`` (axis; several inputs), ``expand`` (shape),
+    ``take`` (an int64 array of the output's shape: flat indices of the elements).
     """
 
     kind: str = field(kw_only=True)
@@ -163,6 +173,8 @@ class View(Node):
             return np.concatenate(arrays, axis=self.arg)
         if self.kind == "expand":
             return np.broadcast_to(first, self.arg)
+        if self.kind == "take":
+            return first.reshape(-1)[self.arg]
         raise ValueError(f"{self.name}: unknown view {self.kind!r}")
 
 
@@ -209,9 +221,14 @@ def execute(graph: IntGraph, inputs: dict[str, Array]) -> dict[str, Array]:
             raise ValueError(f"input {name!r} has codes outside {tensor.dtype}")
         values[name] = codes.astype(tensor.dtype)
     for node in graph.nodes:
-        result = _EXECUTE[type(node)](node, values)
-        values[node.output] = np.ascontiguousarray(result).astype(graph.tensors[node.output].dtype)
+        step(graph, node, values)
     return values
+
+
+def step(graph: IntGraph, node: Node, values: dict[str, Array]) -> None:
+    """Run one node of ``graph``: ``values`` has what it reads, and gets its output."""
+    result = _EXECUTE[type(node)](node, values)
+    values[node.output] = np.ascontiguousarray(result).astype(graph.tensors[node.output].dtype)
 
 
 def _post(p: PostParams, x: Array, values: dict[str, Array]) -> Array:
@@ -227,12 +244,17 @@ def _post(p: PostParams, x: Array, values: dict[str, Array]) -> Array:
         lo=p.lo,
         hi=p.hi,
         table=p.table,
+        function=p.function,
     )
 
 
 def _matmul(node: MatMul, values: dict[str, Array]) -> Array:
     a, b = (values[n] for n in node.inputs)
-    return _post(node.post, reference.matmul(a, b), values)
+    check_groups(node, b.shape)
+    if node.group_scales is None:
+        return _post(node.post, reference.matmul(a, b), values)
+    # post() checks that the sums fit.
+    return _post(node.post, reference.grouped_matmul(a, b, node.group_scales), values)
 
 
 def _pointwise(node: Pointwise, values: dict[str, Array]) -> Array:
@@ -282,6 +304,33 @@ _EXECUTE: dict[type[Node], Any] = {
     Gather: _gather,
     View: _view,
 }
+
+
+def check_groups(node: MatMul, shape: tuple[int, ...]) -> None:
+    """Check the groups of a product whose stationary operand has ``shape``.
+
+    Raises
+    ------
+    ValueError
+        If ``group`` and ``group_scales`` do not fit each other or ``shape``.
+    """
+    if (node.group_scales is None) != (node.group == 0) or node.group < 0:
+        raise ValueError(f"{node.name}: group {node.group} and group_scales belong together")
+    if node.group_scales is None:
+        return
+    n, k = shape[-2:]
+    if k % node.group:
+        raise ValueError(f"{node.name}: groups of {node.group} do not divide {k}")
+    scales = np.asarray(node.group_scales)
+    if len(shape) != 2 or scales.shape != (n, k // node.group):
+        raise ValueError(
+            f"{node.name}: group_scales of {shape} in groups of {node.group} must have shape "
+            f"{(n, k // node.group)}, not {scales.shape}"
+        )
+    if scales.min() < 0 or scales.max() >= 1 << reference.GROUP_SCALE_BITS:
+        raise ValueError(
+            f"{node.name}: group scales must be uint8, not {scales.min()}..{scales.max()}"
+        )
 
 
 def fields_of(node: Node) -> dict[str, Any]:

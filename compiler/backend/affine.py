@@ -68,7 +68,8 @@ def _first_break(src: Positions, dst: Positions) -> tuple[int, int] | None:
             bent = here if bent.size == 0 else bent | here
         if bent.any():
             first = int(bent.argmax())
-            return j, first + (2 if k == j else 1)
+            alone = k == j and first == 0 and not bent[1:2].any()  # the first one is apart
+            return j, first + (2 if k == j and not alone else 1)
     return None
 
 

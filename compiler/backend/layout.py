@@ -111,7 +111,13 @@ class RowRun:
 
     @property
     def count(self) -> int:
+        """Rows that the instruction walks over."""
         return self.end - self.first
+
+    @property
+    def pieces(self) -> tuple[tuple[slice, int], ...]:
+        """Ranges of rows, and where each begins among those that the instruction walks over."""
+        return ((slice(self.first, self.end), 0),)
 
 
 def row_runs(

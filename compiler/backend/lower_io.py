@@ -186,6 +186,8 @@ def lower_copy(low: Lowering, copy: Copy, when: str) -> None:
     dst = low.storage.positions(copy.tensor)
     width, mem = low.storage.width(copy.tensor), low.storage.mem(copy.tensor)
     parts = [(src, dst)]
+    lead = next((i for i, n in enumerate(src.shape) if n > 1), 0)
+    src, dst = src.reshape(src.shape[lead:]), dst.reshape(dst.shape[lead:])
     if src.ndim > 2 and src.size > MOVE_SPLIT:
         parts = list(zip(src, dst, strict=True))
     for part_src, part_dst in parts:

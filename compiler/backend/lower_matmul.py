@@ -11,6 +11,7 @@ from intformer.compiler.backend.emit import AccRegion, Draft, Lowering
 from intformer.compiler.backend.image import weight_bytes
 from intformer.compiler.backend.layout import RowRun, row_runs, row_words, rows_of
 from intformer.compiler.backend.lower_post import Epilogue, Params
+from intformer.compiler.backend.sweeps import sweeps
 from intformer.compiler.backend.uses import is_static
 from intformer.compiler.integer_graph import MatMul
 from intformer.errors import DoesNotFit, UserError
@@ -96,13 +97,25 @@ class _MatMulLowering:
         stationary = np.broadcast_to(stationary, (*lead, *stationary.shape[-2:]))
         stationary = np.ascontiguousarray(stationary).reshape(-1, *stationary.shape[-2:])
         for batch, matrix in enumerate(stationary):
-            for run in self._runs(self.source[batch * m : (batch + 1) * m]):
+            for run in self._row_runs(self.source[batch * m : (batch + 1) * m]):
                 shifted = RowRun(run.first + batch * m, run.end + batch * m, run.strides)
                 for part, words in self._stationary_runs(matrix, tiles):
                     self._fetch_act(matrix, part, words)
                     self._tiles(shifted, part, params)
 
     def _runs(self, matrix: Matrix) -> list[RowRun]:
+        """Row runs, several in one sweep where that takes less time than another FETCH."""
+        low = self.low
+        per_beat = low.config.bus_bytes * (2 if self.node.weight_bits == 4 else 1)
+        column = row_words(low.config.rows, per_beat)
+        return sweeps(
+            self._row_runs(matrix),
+            matrix[:, 0] // low.config.rows,
+            limit=self.chunk,
+            least=column * low.config.cols + 2,
+        )
+
+    def _row_runs(self, matrix: Matrix) -> list[RowRun]:
         """Row runs of the moving operand, cut into even chunks that fit the accumulators."""
         runs = []
         for run in row_runs([matrix[:, 0]], [self.low.config.rows]):
@@ -177,5 +190,6 @@ class _MatMulLowering:
                     cycles=self.k_tiles * per_tile,
                 )
             )
-            rows = slice(run.first, run.end)
-            self.epilogue.emit(rows, tile, params.first[tile[0]], params.step, acc=region)
+            param = params.first[tile[0]]
+            for rows, place in run.pieces:
+                self.epilogue.emit(rows, tile, param, params.step, acc=region, place=place)

@@ -89,9 +89,13 @@ class Epilogue:
         step: int,
         *,
         acc: AccRegion | None = None,
+        place: int = 0,
         src: tuple[str, Matrix] | None = None,
     ) -> None:
-        """POST for a block of rows and columns, from sums or from a stored tensor."""
+        """POST for a block of rows and columns, from sums or from a stored tensor.
+
+        ``place``: where the sums of the rows begin in ``acc``.
+        """
         low, (a, b) = self.low, columns
         lanes = low.config.lanes
         named: dict[str, tuple[str, Matrix]] = {"dst": (self.output, self.dst[rows, a:b])}
@@ -113,7 +117,7 @@ class Epilogue:
                 if role != "dst":
                     reads.append(low.words(tensor, matrix[run.first : run.end]))
             if acc is not None:
-                fields["src"] = run.first
+                fields["src"] = place + run.first
             draft = Draft(
                 Op.POST_MEM if acc is None else Op.POST_ACC,
                 fields,

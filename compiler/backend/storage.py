@@ -24,6 +24,7 @@ from intformer.compiler.backend.layout import (
     rows_of,
     width_of,
 )
+from intformer.compiler.backend.lineage import ancestors, derive
 from intformer.compiler.backend.uses import Need, Use, has_group_operands, uses_of
 from intformer.compiler.integer_graph import Gather, IntGraph, MatMul, Node, Pointwise, View
 from intformer.config import CoreConfig
@@ -76,6 +77,8 @@ class Storage:
         self._total = 0
         self.ids: dict[str, Ids] = {}
         self.copies: list[Copy] = []
+        self._copied: set[str] = set()
+        self._views = {n.output: n for n in graph.nodes if isinstance(n, View)}
         self._resolve()
         self._place_apart()
         self._find_homes()
@@ -212,7 +215,10 @@ class Storage:
     # Needs
 
     def _holds(self, use: Use) -> bool:
-        matrix = rows_of(self._place[self.ids[use.tensor]])
+        return self._layout_holds(use, self._place[self.ids[use.tensor]])
+
+    def _layout_holds(self, use: Use, places: Ids) -> bool:
+        matrix = rows_of(places)
         width = self.width(use.tensor)
         if use.need is Need.WORDS:
             return contiguous(matrix, align=width)
@@ -229,12 +235,43 @@ class Storage:
         for use in self._uses:
             if self._holds(use):
                 continue
-            source = self.ids[use.tensor]
-            first = min(u.when for u in self._uses if u.tensor == use.tensor)
-            self.copies.append(Copy(use.tensor, source, first))
-            root = self._add_root(use.tensor, None)
-            self._place = np.concatenate([self._place, np.zeros(source.size, np.int64)])
-            self._own_buffer(root)
+            if not self._try_ancestor(use):
+                self._copy(use.tensor, (use.tensor,))
+
+    def _copy(self, name: str, readers: tuple[str, ...]) -> None:
+        """Move ``name`` into its own layout, before the first use of any of ``readers``."""
+        source = self.ids[name]
+        first = min(u.when for u in self._uses if u.tensor in readers)
+        self.copies.append(Copy(name, source, first))
+        root = self._add_root(name, None)
+        self._place = np.concatenate([self._place, np.zeros(source.size, np.int64)])
+        self._own_buffer(root)
+
+    def _try_ancestor(self, use: Use) -> bool:
+        """Copy a smaller view that ``use.tensor`` is a view of, if its layout then will do.
+
+        So the windows of a convolution overlap in memory: only the columns of pixels that they
+        share are copied, once.
+        """
+        before = self.ids[use.tensor]
+        for name in ancestors(self._views, use.tensor):
+            derived = derive(self._views, use.tensor, name, self.ids[name])
+            if name in self._copied:  # for another view of it
+                self.ids[use.tensor] = derived
+                if self._holds(use):
+                    return True
+                self.ids[use.tensor] = before
+            elif self.ids[name].size < before.size and self._would_hold(use, name):
+                self._copy(name, (name, use.tensor))
+                self._copied.add(name)
+                self.ids[use.tensor] = derive(self._views, use.tensor, name, self.ids[name])
+                return True
+        return False
+
+    def _would_hold(self, use: Use, ancestor: str) -> bool:
+        """Whether ``use`` holds once ``ancestor`` lies in its own layout."""
+        packed, _ = canonical(self.ids[ancestor].shape, self.width(ancestor))
+        return self._layout_holds(use, derive(self._views, use.tensor, ancestor, packed))
 
     # Addresses
 

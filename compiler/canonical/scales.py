@@ -64,7 +64,7 @@ class _Sinker:
         """Let ``node`` apply the factors of its inputs; false if it cannot."""
         if isinstance(node, fg.View) and node.kind != "cat":
             self.factor[node.output] = factors[0]
-        elif isinstance(node, fg.MatMul):
+        elif isinstance(node, fg.MatMul | fg.Mul):
             node.factor *= factors[0] * factors[1]
         elif isinstance(node, fg.Add):
             node.factors = (node.factors[0] * factors[0], node.factors[1] * factors[1])

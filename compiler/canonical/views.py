@@ -38,7 +38,8 @@ def merge_views(graph: fg.Graph) -> None:
         form = _form(graph, forms, node)
         for view in [node] if form is None else _views(graph, form, node):
             view.inputs = [alias.get(name, name) for name in view.inputs]
-            key = (view.kind, tuple(view.inputs), str(view.arg))
+            arg = view.arg.tobytes() if view.kind == "take" else str(view.arg)
+            key = (view.kind, tuple(view.inputs), graph.values[view.output].shape, arg)
             if key in known:
                 alias[view.output] = known[key]
             else:
@@ -113,7 +114,7 @@ def _views(graph: fg.Graph, form: _Strided, node: fg.View) -> list[fg.View]:
     axes = tuple(order.index(i) for i in range(len(order)))
     moves = axes != tuple(range(len(axes)))
     if shape != graph.values[source].shape:
-        name = f"{node.output}.axes" if moves else node.output
+        name = _unused(graph, f"{node.output}.axes") if moves else node.output
         graph.values[name] = fg.Value(name, shape, graph.values[source].kind)
         views.append(fg.View(name, [source], name, node.source, kind="reshape", arg=shape))
         source = name
@@ -122,6 +123,14 @@ def _views(graph: fg.Graph, form: _Strided, node: fg.View) -> list[fg.View]:
             fg.View(node.name, [source], node.output, node.source, kind="permute", arg=axes)
         )
     return views
+
+
+def _unused(graph: fg.Graph, name: str) -> str:
+    unique, count = name, 0
+    while unique in graph.values:
+        count += 1
+        unique = f"{name}.{count}"
+    return unique
 
 
 def remove_unused(graph: fg.Graph) -> None:

@@ -7,7 +7,9 @@ the :class:`Lowering` and the operation's arguments, where a computed tensor is 
 
 from __future__ import annotations
 
+import importlib
 import operator
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,23 +20,39 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from intformer.compiler import graph as fg
 from intformer.compiler.frontend.codings import Codings
-from intformer.compiler.frontend.pt2e_constants import CodedTensor, coded_constant
 from intformer.compiler.frontend.issues import Issues, Unsupported, module_path, source_line
+from intformer.compiler.frontend.pt2e_constants import CodedTensor, coded_constant
 from intformer.compiler.quantize.scales import Coding
 from intformer.errors import UserError
 
-__all__ = ["Lowering", "Masked", "Tensor", "lower", "rule", "takes_masked"]
+__all__ = [
+    "Lowering",
+    "MaskTerm",
+    "Masked",
+    "Tensor",
+    "load_rules",
+    "lower",
+    "rule",
+    "takes_masked",
+]
 
 Rule = Callable[..., Any]
 _RULES: dict[str, Rule] = {}
+_VIEWS: set[str] = set()
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register the decorated function for operations such as ``"aten.linear"``."""
+def rule(*names: str, view: bool = False) -> Callable[[Rule], Rule]:
+    """Register the decorated function for operations such as ``"aten.linear"``.
+
+    ``view`` says that it only moves the elements of its first argument, so that it applies to
+    masked scores, too.
+    """
 
     def register(function: Rule) -> Rule:
         for name in names:
             _RULES[name] = function
+            if view:
+                _VIEWS.add(name)
         return function
 
     return register
@@ -69,19 +87,42 @@ class Masked:
         return self.scores.shape
 
 
+@dataclass(frozen=True)
+class MaskTerm:
+    """A mask to be added to scores: ``bias`` (or 0) where ``mask`` is true, else -inf."""
+
+    mask: Tensor
+    bias: Tensor | torch.Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.mask.shape
+
+
 class Lowering:
-    """State of one lowering: the builder, and what each FX node became."""
+    """State of one lowering: the builder, and what each FX node became.
+
+    ``bounds`` has the largest value of tensors of whole numbers from 0 on, where it is known.
+    ``made`` lists, for each operation in order, the FX node, what it became, and the nodes of the
+    float graph that were made for it.
+    """
 
     def __init__(self) -> None:
         self.build = fg.GraphBuilder()
         self.issues = Issues()
         self.name = ""
         self.codings = Codings(self.build)
+        self.bounds: dict[str, int] = {}
+        self.made: list[tuple[Any, Any, list[fg.Node]]] = []
         self._env: dict[Any, Any] = {}
 
     def wrap(self, name: str) -> Tensor:
         """The :class:`Tensor` of a name in the graph."""
         return Tensor(name, self.build.shape(name))
+
+    def kind(self, x: Tensor) -> str:
+        """``"float"``, ``"int"`` or ``"bool"``."""
+        return self.build.graph.values[x.name].kind
 
     def const(self, tensor: torch.Tensor, name: str = "") -> str:
         """Put a constant into the graph."""
@@ -96,6 +137,14 @@ class Lowering:
 
     def run(self, program: Any) -> fg.Graph:
         """Lower a whole exported program."""
+        self.walk(program)
+        self.issues.raise_if_any()
+        self.codings.finish()
+        return self.build.graph
+
+    def walk(self, program: Any) -> None:
+        """Lower every operation that an output needs, and note what cannot be mapped."""
+        needed = _needed(program.graph)
         constants = _constants(program)
         users = {spec.arg.name: spec for spec in program.graph_signature.input_specs}
         for node in program.graph.nodes:
@@ -104,13 +153,13 @@ class Lowering:
                     self._env[node] = constants[node.name]
                 elif users[node.name].kind == InputKind.USER_INPUT:
                     self._env[node] = self._input(node)
-            elif node.op == "call_function":
+            elif node.op == "call_function" and node in needed:
+                before = len(self.build.graph.nodes)
                 self._env[node] = self._call(node)
+                new = self.build.graph.nodes[before:]
+                self.made.append((node, self._env[node], new))
             elif node.op == "output":
                 self._outputs(program, node)
-        self.issues.raise_if_any()
-        self.codings.finish()
-        return self.build.graph
 
     def _input(self, node: Any) -> Any:
         value = node.meta.get("val")
@@ -139,7 +188,10 @@ class Lowering:
                     "write it with the supported ones (docs: matrix products, add, scaling by "
                     "constants, softmax, LayerNorm, GELU and other activations, views, mean)",
                 )
-            if key not in _TAKES_MASKED and any(isinstance(a, Masked) for a in args):
+            masked = [a for a in args if isinstance(a, Masked | MaskTerm)]
+            if masked and key in _VIEWS and masked[0] is args[0]:
+                return self._masked_view(node, key, args, kwargs)
+            if key not in _TAKES_MASKED and masked:
                 raise Unsupported(
                     "masked scores can only go straight into a softmax over the last axis",
                     "apply softmax right after the mask",
@@ -149,12 +201,30 @@ class Lowering:
             self.issues.add(op, node, problem)
             return self._stand_in(node)
 
+    def _masked_view(self, node: Any, key: str, args: Any, kwargs: Any) -> Masked | MaskTerm:
+        """Masked scores, or a mask, moved: the scores and the mask each by themselves."""
+        first, *rest = args
+
+        def moved(x: Tensor | torch.Tensor | None) -> Any:
+            if x is None:
+                return None
+            if isinstance(x, torch.Tensor):
+                return node.target(x.expand(first.shape), *rest, **kwargs)
+            whole = self.wrap(self.build.expand(x.name, first.shape))
+            return _RULES[key](self, whole, *rest, **kwargs)
+
+        if isinstance(first, MaskTerm):
+            return MaskTerm(moved(first.mask), moved(first.bias))
+        return Masked(moved(first.scores), moved(first.mask))
+
     def _stand_in(self, node: Any) -> Any:
         """Something of the right shape, to go on and find further problems."""
 
         def make(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
-                return self.wrap(self.build.value(f"{self.name}.unsupported", tuple(value.shape)))
+                kind = _kind(value, node.name)
+                shape = tuple(value.shape)
+                return self.wrap(self.build.value(f"{self.name}.unsupported", shape, kind))
             return value
 
         value = node.meta.get("val")
@@ -176,7 +246,19 @@ class Lowering:
             self.build.graph.outputs.append(value.name)
 
 
-_TAKES_MASKED = {"aten.softmax", "aten._softmax", "aten.clone", "aten.dropout", "aten.add"}
+_TAKES_MASKED = {
+    "aten.softmax",
+    "aten._softmax",
+    "aten.clone",
+    "aten.contiguous",
+    "aten.dropout",
+    "aten.to",
+    "aten._to_copy",
+    "aten.type_as",
+    "aten.add",
+    "aten.add_",
+    "aten.scaled_dot_product_attention",
+}
 
 
 def takes_masked(name: str) -> None:
@@ -186,10 +268,27 @@ def takes_masked(name: str) -> None:
 
 def lower(program: Any) -> fg.Graph:
     """The float graph of a decomposed ``torch.export.ExportedProgram``."""
-    # The rules register themselves on import.
-    from intformer.compiler.frontend import ops_attention, ops_math, ops_views, pt2e  # noqa: F401
-
+    load_rules()
     return Lowering().run(program)
+
+
+def load_rules() -> None:
+    """Import the modules ``ops_*``: their rules register themselves."""
+    import intformer.compiler.frontend as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.startswith("ops_"):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def _needed(graph: Any) -> set[Any]:
+    """The nodes that the outputs depend on."""
+    needed: set[Any] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "output" or node in needed:
+            needed.add(node)
+            needed.update(node.all_input_nodes)
+    return needed
 
 
 def _constants(program: Any) -> dict[str, torch.Tensor]:
@@ -209,7 +308,7 @@ def _has_tensor(tree: Any) -> bool:
         return any(_has_tensor(v) for v in tree.values())
     if isinstance(tree, list | tuple):
         return any(_has_tensor(v) for v in tree)
-    return isinstance(tree, Tensor | Masked)
+    return isinstance(tree, Tensor | Masked | MaskTerm)
 
 
 def _static(value: torch.Tensor, name: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Rules for matrix products, sums, scaling, activations, LayerNorm and mean."""
+"""Rules for matrix products, sums, scaling, products of elements and mean."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import numpy as np
 import torch
 
 from intformer.compiler import graph as fg
+from intformer.compiler.expressions import call
 from intformer.compiler.frontend.issues import Unsupported
 from intformer.compiler.frontend.lowering import Lowering, Tensor, rule, to_array
+from intformer.compiler.frontend.ops_elementwise import activation, product_of_same
+from intformer.compiler.frontend.ops_masks import additive_mask, input_mask, masked_integers
+from intformer.compiler.frontend.ops_norm import rms_norm_product
 from intformer.compiler.frontend.ops_views import reshape
 
-__all__ = ["batched_matmul", "scale"]
+__all__ = ["batched_matmul", "plain_sum", "scale"]
 
 Operand: TypeAlias = "Tensor | torch.Tensor"
 
@@ -44,17 +48,28 @@ def _matmul(lo: Lowering, x: Operand, y: Operand) -> Tensor:
         return reshape(lo, z, z.shape[:-1])
     if isinstance(y, torch.Tensor):
         if y.numel() != y.shape[-1] * y.shape[-2]:
-            raise Unsupported(
-                f"the constant second operand has shape {tuple(y.shape)}: a different matrix for "
-                "each leading index",
-                "apply one linear layer per index and concatenate",
-            )
+            return _matmul_by_index(lo, x, y)
         assert isinstance(x, Tensor)
         weight = y.reshape(y.shape[-2:]).t()
         lead = np.broadcast_shapes(x.shape[:-2], tuple(y.shape[:-2]))
         z = lo.wrap(lo.build.matmul(x.name, lo.const(weight, f"{lo.name}.weight"), name=lo.name))
         return reshape(lo, z, (*lead, *z.shape[-2:]))
     return batched_matmul(lo, x, lo.wrap(lo.build.swap_last(y.name)))
+
+
+def _matmul_by_index(lo: Lowering, x: Tensor, y: torch.Tensor) -> Tensor:
+    """``x @ y`` with a constant matrix for each leading index: a linear layer for each."""
+    lead = np.broadcast_shapes(x.shape[:-2], tuple(y.shape[:-2]))
+    m, k, n = x.shape[-2], x.shape[-1], y.shape[-1]
+    matrices = y.expand(*lead, k, n).reshape(-1, k, n)
+    count = len(matrices)
+    wide = reshape(lo, lo.wrap(lo.build.expand(x.name, (*lead, m, k))), (count, m, k))
+    names = []
+    for i, matrix in enumerate(matrices):
+        part = lo.build.slice(wide.name, 0, i, i + 1)
+        weight = lo.const(matrix.t(), f"{lo.name}.weight")
+        names.append(lo.build.matmul(part, weight, name=f"{lo.name}.{i}"))
+    return reshape(lo, lo.wrap(lo.build.view("cat", names, 0, lo.name)), (*lead, m, n))
 
 
 def batched_matmul(lo: Lowering, a: Operand, b: Tensor, name: str = "") -> Tensor:
@@ -77,91 +92,77 @@ def _addmm(
     return _linear(lo, x, alpha * y.t(), beta * bias)
 
 
-@rule("aten.conv2d", "aten.convolution")
-def _conv2d(
-    lo: Lowering,
-    x: Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Sequence[int] = (1, 1),
-    padding: Sequence[int] | str = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-    *rest: Any,
-) -> Tensor:
-    kernel = tuple(weight.shape[2:])
-    stride = tuple(stride) * (2 if len(stride) == 1 else 1)
-    groups = rest[-1] if rest else 1
-    transposed = len(rest) == 3 and rest[0]
-    padded = padding != "valid" and any(padding) if not isinstance(padding, str) else True
-    good = len(kernel) == 2 and stride == kernel and not padded and groups == 1 and not transposed
-    if padding == "valid" and stride == kernel and groups == 1:
-        good = True
-    if not good or any(d != 1 for d in dilation):
-        raise Unsupported(
-            f"a convolution with kernel {kernel}, stride {stride}, padding {padding!r}, dilation "
-            f"{tuple(dilation)}, groups {groups} has overlapping or spaced windows",
-            "only patch projections can be mapped: stride equal to the kernel, no padding, "
-            "dilation 1, groups 1",
-        )
-    return _patches(lo, x, weight, bias)
-
-
-def _patches(lo: Lowering, x: Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Tensor:
-    batched = x if x.rank == 4 else reshape(lo, x, (1, *x.shape))
-    batch, channels, height, width = batched.shape
-    n, _, kh, kw = weight.shape
-    h, w = height // kh, width // kw
-    name = batched.name
-    if h * kh != height:
-        name = lo.build.slice(name, 2, 0, h * kh)
-    if w * kw != width:
-        name = lo.build.slice(name, 3, 0, w * kw)
-    name = lo.build.reshape(name, (batch, channels, h, kh, w, kw))
-    name = lo.build.permute(name, (0, 2, 4, 1, 3, 5))
-    name = lo.build.reshape(name, (batch, h * w, channels * kh * kw), f"{lo.name}.patches")
-    matrix = lo.const(weight.reshape(n, -1), f"{lo.name}.weight")
-    b = None if bias is None else to_array(bias)
-    name = lo.build.matmul(name, matrix, bias=b, name=lo.name)
-    name = lo.build.reshape(name, (batch, h, w, n))
-    y = lo.wrap(lo.build.permute(name, (0, 3, 1, 2)))
-    return y if x.rank == 4 else reshape(lo, y, y.shape[1:])
-
-
 def scale(lo: Lowering, x: Tensor, factor: float) -> Tensor:
     """``factor * x``."""
     if factor == 1.0:
         return x
     if factor == 0.0 or not np.isfinite(factor):
         raise Unsupported(f"scales by {factor}", "scale by a finite number that is not 0")
-    return lo.wrap(lo.build.node(fg.Scale, lo.name, [x.name], x.shape, factor=factor))
+    whole = lo.kind(x) != "float" and float(factor).is_integer()
+    kind = "int" if whole else "float"
+    return lo.wrap(
+        lo.build.node(fg.Scale, lo.name, [x.name], x.shape, value_kind=kind, factor=float(factor))
+    )
 
 
-@rule("aten.mul", "aten.multiply")
+@rule("aten.mul", "aten.multiply", "aten.mul_")
 def _mul(lo: Lowering, x: Any, y: Any) -> Tensor:
     if not isinstance(x, Tensor):
         x, y = y, x
     if isinstance(y, Tensor):
-        raise Unsupported(
-            "multiplies two computed tensors element by element",
-            "the core multiplies by constants and in matrix products only",
-        )
+        return _product(lo, x, y)
     if not isinstance(y, torch.Tensor):
         return scale(lo, x, float(y))
-    if y.numel() == 1 and y.ndim <= x.rank:
-        return scale(lo, x, float(y))
+    shape = np.broadcast_shapes(x.shape, tuple(y.shape))
+    if y.numel() and bool((y == y.flatten()[0]).all()) and shape == x.shape:
+        return scale(lo, x, float(y.flatten()[0]))
     if y.numel() == y.shape[-1] == x.shape[-1] and y.ndim <= x.rank:
         factor = to_array(y).reshape(-1)
         return lo.wrap(lo.build.node(fg.Scale, lo.name, [x.name], x.shape, factor=factor))
-    raise Unsupported(
-        f"multiplies by a constant of shape {tuple(y.shape)}",
-        "multiply by a number or by a vector along the last axis",
-    )
+    return _scale_by_places(lo, lo.wrap(lo.build.expand(x.name, shape)), to_array(y))
+
+
+_PLACES = 1 << 16
+
+
+def _scale_by_places(lo: Lowering, x: Tensor, factor: np.ndarray) -> Tensor:
+    """A constant that differs along several axes: a vector along these axes as one."""
+    factor = factor.reshape((1,) * (x.rank - factor.ndim) + factor.shape)
+    first = next(i for i, n in enumerate(factor.shape) if n != 1)
+    tail = np.broadcast_to(factor, (*factor.shape[:first], *x.shape[first:])).reshape(-1)
+    if tail.size > _PLACES:
+        raise Unsupported(
+            f"multiplies by a constant of shape {factor.shape}: {tail.size} different channels",
+            f"multiply by at most {_PLACES} different numbers",
+        )
+    flat = lo.build.reshape(x.name, (*x.shape[:first], tail.size))
+    name = lo.build.node(fg.Scale, lo.name, [flat], lo.build.shape(flat), factor=tail)
+    return lo.wrap(lo.build.reshape(name, x.shape))
+
+
+def _product(lo: Lowering, x: Tensor, y: Tensor) -> Tensor:
+    """The product of two computed tensors, element by element."""
+    if "float" not in (lo.kind(x), lo.kind(y)):
+        return masked_integers(lo, x, y)
+    if lo.kind(x) != "float":
+        x, y = y, x
+    if lo.kind(y) != "float":
+        y = input_mask(lo, y)
+    else:
+        found = product_of_same(lo, x, y) or rms_norm_product(lo, x, y)
+        if found is not None:
+            return found
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    return lo.wrap(lo.build.node(fg.Mul, lo.name, [x.name, y.name], shape))
 
 
 @rule("aten.div", "aten.divide")
 def _div(lo: Lowering, x: Any, y: Any, **kwargs: Any) -> Tensor:
-    if isinstance(y, Tensor) or kwargs.get("rounding_mode") is not None:
-        raise Unsupported("divides by a computed tensor, or rounds", "divide by a constant")
+    if kwargs.get("rounding_mode") is not None:
+        raise Unsupported("divides and rounds", "divide without rounding")
+    if isinstance(y, Tensor):
+        same = product_of_same(lo, x, y, "div") if isinstance(x, Tensor) else None
+        return same or _mul(lo, x, activation(lo, y, call("div", 1.0, "x")))
     inverse = 1.0 / y.to(torch.float64) if isinstance(y, torch.Tensor) else 1.0 / float(y)
     return _mul(lo, x, inverse)
 
@@ -173,32 +174,54 @@ def _neg(lo: Lowering, x: Tensor) -> Tensor:
 
 @rule("aten.add", "aten.add_")
 def _add(lo: Lowering, x: Any, y: Any, *, alpha: float = 1) -> Any:
-    from intformer.compiler.frontend.ops_attention import additive_mask
-
     masked = additive_mask(lo, x, y, alpha)
     if masked is not None:
         return masked
-    return _sum(lo, x, y, (1.0, float(alpha)))
+    return plain_sum(lo, x, y, (1.0, float(alpha)))
 
 
 @rule("aten.sub", "aten.subtract")
 def _sub(lo: Lowering, x: Any, y: Any, *, alpha: float = 1) -> Tensor:
-    return _sum(lo, x, y, (1.0, -float(alpha)))
+    return plain_sum(lo, x, y, (1.0, -float(alpha)))
 
 
 @rule("aten.rsub")
 def _rsub(lo: Lowering, x: Any, y: Any, *, alpha: float = 1) -> Tensor:
-    return _sum(lo, y, x, (1.0, -float(alpha)))
+    return plain_sum(lo, y, x, (1.0, -float(alpha)))
 
 
-def _sum(lo: Lowering, x: Any, y: Any, factors: tuple[float, float]) -> Tensor:
-    x, y = (v if isinstance(v, Tensor | torch.Tensor) else torch.tensor(float(v)) for v in (x, y))
+def plain_sum(lo: Lowering, x: Any, y: Any, factors: tuple[float, float]) -> Tensor:
+    """``factors[0] * x + factors[1] * y``; at least one is computed."""
+    x, y = (v if isinstance(v, Tensor | torch.Tensor) else torch.tensor(v) for v in (x, y))
+    kind = _sum_kind(lo, x, y)
+    x, y = (_of_kind(v, kind) for v in (x, y))
     shape = np.broadcast_shapes(tuple(x.shape), tuple(y.shape))
     names = [_addend(lo, v, shape) for v in (x, y)]
     computed = [i for i, v in enumerate((x, y)) if isinstance(v, Tensor)]
     if all(lo.build.shape(names[i]) != shape for i in computed):
         names[computed[0]] = lo.build.expand(names[computed[0]], shape)
-    return lo.wrap(lo.build.node(fg.Add, lo.name, names, shape, factors=factors))
+    return lo.wrap(
+        lo.build.node(fg.Add, lo.name, names, shape, value_kind=kind, factors=factors)
+    )
+
+
+def _sum_kind(lo: Lowering, x: Operand, y: Operand) -> str:
+    whole = all(
+        lo.kind(v) != "float" if isinstance(v, Tensor) else not v.dtype.is_floating_point
+        for v in (x, y)
+    )
+    return "int" if whole else "float"
+
+
+def _of_kind(x: Operand, kind: str) -> Operand:
+    """A constant in the type of the sum."""
+    if isinstance(x, Tensor):
+        return x
+    if kind == "float":
+        return x.to(torch.float32)
+    if bool((x.to(torch.int64).abs() > 32767).any()):
+        raise Unsupported("adds whole numbers beyond 16 bits", "keep ids and counts in 16 bits")
+    return x.to(torch.int64)
 
 
 def _addend(lo: Lowering, x: Operand, shape: tuple[int, ...]) -> str:
@@ -212,56 +235,6 @@ def _addend(lo: Lowering, x: Operand, shape: tuple[int, ...]) -> str:
     if sizes[len(shape) - len(tail) :] == tail and lead == 0:
         return x.name
     return lo.build.expand(x.name, (*sizes[: len(shape) - len(tail)], *tail))
-
-
-@rule("aten.gelu")
-def _gelu(lo: Lowering, x: Tensor, *, approximate: str = "none") -> Tensor:
-    return _activation(lo, x, "gelu" if approximate == "none" else "gelu_tanh")
-
-
-@rule("aten.relu", "aten.relu_")
-def _relu(lo: Lowering, x: Tensor) -> Tensor:
-    return _activation(lo, x, "relu")
-
-
-@rule("aten.silu", "aten.silu_")
-def _silu(lo: Lowering, x: Tensor) -> Tensor:
-    return _activation(lo, x, "silu")
-
-
-@rule("aten.sigmoid")
-def _sigmoid(lo: Lowering, x: Tensor) -> Tensor:
-    return _activation(lo, x, "sigmoid")
-
-
-@rule("aten.tanh")
-def _tanh(lo: Lowering, x: Tensor) -> Tensor:
-    return _activation(lo, x, "tanh")
-
-
-def _activation(lo: Lowering, x: Tensor, kind: str) -> Tensor:
-    return lo.wrap(lo.build.node(fg.Activation, lo.name, [x.name], x.shape, kind=kind))
-
-
-@rule("aten.layer_norm", "aten.native_layer_norm")
-def _layer_norm(
-    lo: Lowering,
-    x: Tensor,
-    shape: Sequence[int],
-    gamma: torch.Tensor | None = None,
-    beta: torch.Tensor | None = None,
-    eps: float = 1e-5,
-    *_args: Any,
-) -> Any:
-    if len(shape) != 1:
-        raise Unsupported(
-            f"normalizes over {len(shape)} axes", "normalize over the last axis alone"
-        )
-    n = shape[0]
-    g = np.ones(n, np.float32) if gamma is None else to_array(gamma)
-    b = np.zeros(n, np.float32) if beta is None else to_array(beta)
-    name = lo.build.node(fg.LayerNorm, lo.name, [x.name], x.shape, gamma=g, beta=b, eps=float(eps))
-    return lo.wrap(name)
 
 
 @rule("aten.mean")
@@ -291,3 +264,23 @@ def _mean(
         y = lo.build.matmul(ones, b, name=lo.name)
     lo.build.graph.nodes[-1].factor = 1.0 / size  # type: ignore[attr-defined]
     return reshape(lo, lo.wrap(y), final)
+
+
+@rule("aten.sum")
+def _total(
+    lo: Lowering, x: Tensor, axes: Sequence[int] | None = None, keep: bool = False, **_kw: Any
+) -> Tensor:
+    chosen = axes or range(x.rank)
+    size = int(np.prod([x.shape[a] for a in chosen]))
+    return scale(lo, _mean(lo, x, axes, keep), float(size))
+
+
+@rule("aten.adaptive_avg_pool1d")
+def _adaptive_avg_pool1d(lo: Lowering, x: Tensor, size: Sequence[int]) -> Tensor:
+    count, length = size[0], x.shape[-1]
+    if length % count:
+        raise Unsupported(
+            f"averages {length} elements in {count} windows of different sizes",
+            "use a number of windows that divides the length",
+        )
+    return _mean(lo, reshape(lo, x, (*x.shape[:-1], count, length // count)), [-1])

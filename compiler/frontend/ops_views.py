@@ -9,6 +9,7 @@ import torch
 
 from intformer.compiler.frontend.issues import Unsupported
 from intformer.compiler.frontend.lowering import Lowering, Masked, Tensor, rule
+from intformer.compiler.frontend.ops_masks import to_kind
 
 __all__: list[str] = []
 
@@ -28,19 +29,9 @@ def _dropout(_lo: Lowering, x: Tensor | Masked, _p: float, train: bool) -> Tenso
 @rule("aten.to", "aten._to_copy", "aten.type_as")
 def _to(lo: Lowering, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     dtype = next((a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)), None)
-    kind = lo.build.graph.values[x.name].kind
-    good = (
-        dtype is None
-        or (kind == "float" and dtype.is_floating_point)
-        or (kind == "bool" and dtype == torch.bool)
-        or (kind == "int" and not dtype.is_floating_point and dtype != torch.bool)
-    )
-    if not good:
-        raise Unsupported(
-            f"converts a computed {kind} tensor to {dtype}",
-            "give the model inputs of the types that it uses",
-        )
-    return x
+    if dtype is None or not isinstance(x, Tensor):
+        return x
+    return to_kind(lo, x, dtype)
 
 
 @rule("aten._assert_tensor_metadata")
@@ -59,42 +50,42 @@ def reshape(lo: Lowering, x: Tensor, shape: Sequence[int]) -> Tensor:
     return lo.wrap(lo.build.reshape(x.name, full, lo.name))
 
 
-@rule("aten.view", "aten.reshape", "aten._unsafe_view", "aten.view_copy")
+@rule("aten.view", "aten.reshape", "aten._unsafe_view", "aten.view_copy", view=True)
 def _reshape(lo: Lowering, x: Tensor, shape: Sequence[int]) -> Tensor:
     return reshape(lo, x, shape)
 
 
-@rule("aten.flatten")
+@rule("aten.flatten", view=True)
 def _flatten(lo: Lowering, x: Tensor, start: int = 0, end: int = -1) -> Tensor:
     start, end = x.axis(start), x.axis(end)
     return reshape(lo, x, (*x.shape[:start], -1, *x.shape[end + 1 :]))
 
 
-@rule("aten.unflatten")
+@rule("aten.unflatten", view=True)
 def _unflatten(lo: Lowering, x: Tensor, axis: int, sizes: Sequence[int]) -> Tensor:
     axis = x.axis(axis)
     return reshape(lo, x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
 
 
-@rule("aten.squeeze", "aten.squeeze_copy")
+@rule("aten.squeeze", "aten.squeeze_copy", view=True)
 def _squeeze(lo: Lowering, x: Tensor, axes: int | Sequence[int] | None = None) -> Tensor:
     chosen = range(x.rank) if axes is None else ([axes] if isinstance(axes, int) else axes)
     gone = {x.axis(a) for a in chosen if x.shape[x.axis(a)] == 1}
     return reshape(lo, x, [n for i, n in enumerate(x.shape) if i not in gone])
 
 
-@rule("aten.unsqueeze", "aten.unsqueeze_copy")
+@rule("aten.unsqueeze", "aten.unsqueeze_copy", view=True)
 def _unsqueeze(lo: Lowering, x: Tensor, axis: int) -> Tensor:
     axis = axis % (x.rank + 1)
     return reshape(lo, x, (*x.shape[:axis], 1, *x.shape[axis:]))
 
 
-@rule("aten.permute", "aten.permute_copy")
+@rule("aten.permute", "aten.permute_copy", view=True)
 def _permute(lo: Lowering, x: Tensor, axes: Sequence[int]) -> Tensor:
     return lo.wrap(lo.build.permute(x.name, tuple(x.axis(a) for a in axes), lo.name))
 
 
-@rule("aten.transpose", "aten.transpose_copy")
+@rule("aten.transpose", "aten.transpose_copy", view=True)
 def _transpose(lo: Lowering, x: Tensor, a: int, b: int) -> Tensor:
     axes = list(range(x.rank))
     axes[x.axis(a)], axes[x.axis(b)] = axes[x.axis(b)], axes[x.axis(a)]
@@ -106,7 +97,7 @@ def _t(lo: Lowering, x: Tensor) -> Tensor:
     return x if x.rank < 2 else _transpose(lo, x, -2, -1)
 
 
-@rule("aten.slice", "aten.slice_copy")
+@rule("aten.slice", "aten.slice_copy", view=True)
 def _slice(
     lo: Lowering,
     x: Tensor,
@@ -120,7 +111,7 @@ def _slice(
     return lo.wrap(lo.build.slice(x.name, axis, start, stop, step, lo.name))
 
 
-@rule("aten.select", "aten.select_copy")
+@rule("aten.select", "aten.select_copy", view=True)
 def _select(lo: Lowering, x: Tensor, axis: int, index: int) -> Tensor:
     axis = x.axis(axis)
     index %= x.shape[axis]
@@ -128,7 +119,7 @@ def _select(lo: Lowering, x: Tensor, axis: int, index: int) -> Tensor:
     return reshape(lo, part, (*x.shape[:axis], *x.shape[axis + 1 :]))
 
 
-@rule("aten.narrow")
+@rule("aten.narrow", view=True)
 def _narrow(lo: Lowering, x: Tensor, axis: int, start: int, length: int) -> Tensor:
     return _slice(lo, x, axis, start, start + length)
 
@@ -168,7 +159,7 @@ def _stack(lo: Lowering, tensors: Sequence[Tensor | torch.Tensor], axis: int = 0
     )
 
 
-@rule("aten.expand", "aten.expand_copy")
+@rule("aten.expand", "aten.expand_copy", view=True)
 def _expand(lo: Lowering, x: Tensor, sizes: Sequence[int], **_kwargs: Any) -> Tensor:
     lead = len(sizes) - x.rank
     shape = [x.shape[i - lead] if n == -1 else n for i, n in enumerate(sizes)]

@@ -22,7 +22,7 @@ from intformer.compiler.quantize.scales import Coding
 from intformer.compiler.quantize.sites import Site
 from intformer.errors import UserError
 
-__all__ = ["GivenPlan", "has_codings", "separate_codings", "spread_codings"]
+__all__ = ["GivenPlan", "coded_ranges", "has_codings", "separate_codings", "spread_codings"]
 
 _SIGNED_PROBABILITY = Coding("int8", PROBABILITY.scale, -128)
 WIDE_FACTOR = 128
@@ -32,6 +32,16 @@ WIDE_FACTOR = 128
 def has_codings(graph: fg.Graph) -> bool:
     """Whether the model prescribes any codes."""
     return any(value.coding is not None for value in graph.values.values())
+
+
+def coded_ranges(graph: fg.Graph) -> dict[str, tuple[float, float]]:
+    """What the codes of values can hold."""
+    result = {}
+    for name, value in graph.values.items():
+        if isinstance(value.coding, Coding):
+            low, high = value.coding.decode(np.array(reference.LIMITS[value.coding.dtype]))
+            result[name] = (float(low), float(high))
+    return result
 
 
 def spread_codings(graph: fg.Graph) -> fg.Graph:
@@ -85,6 +95,8 @@ def _recoded(
     if value.kind != "float" or value.coding == wanted or (whole and value.coding is None):
         return name
     if value.const is not None:
+        if value.coding is None:
+            return name
         plain = f"{name}.plain"
         graph.values[plain] = replace(value, name=plain, coding=None)
         return plain
@@ -108,7 +120,7 @@ class GivenPlan(Plan):
     """
 
     def __init__(self, graph: fg.Graph, sites: list[Site], ranges: Ranges) -> None:
-        super().__init__(graph, sites, ranges)
+        super().__init__(graph, sites, ranges, fitted={})
         self.given: dict[str, Coding] = {}
         self._sites = {site.output: site for site in sites}
         self.replaced: list[str] = []

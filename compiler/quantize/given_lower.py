@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +12,72 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler import integer_graph as ig
-from intformer.compiler.quantize.given import GivenPlan
+from intformer.compiler.canonical import canonicalize
+from intformer.compiler.canonical.products import expand_products
+from intformer.compiler.quantize.calibrate import Ranges, calibrate
+from intformer.compiler.quantize.data import runs
+from intformer.compiler.quantize.given import (
+    GivenPlan,
+    coded_ranges,
+    separate_codings,
+    spread_codings,
+)
 from intformer.compiler.quantize.given_sums import FineSum, fine_bias, fine_sum
+from intformer.compiler.quantize.layers import LayerSolver
 from intformer.compiler.quantize.lower import Lowerer
+from intformer.compiler.quantize.report import describe
 from intformer.compiler.quantize.scales import Coding
-from intformer.compiler.quantize.sites import Site
+from intformer.compiler.quantize.sites import Site, find_sites
 from intformer.compiler.quantize.tensors import post_params
+from intformer.compiler.stationary import clip_stationary
 from intformer.errors import UnsupportedModel
 
-__all__ = ["GivenLowerer"]
+__all__ = ["GivenLowerer", "quantize_given"]
 
 Array = NDArray[Any]
 
 _WEIGHT_TOP = 127
+
+
+def quantize_given(
+    graph: fg.Graph, calibration: Mapping[str, Array] | None = None, *, weight_min: int
+) -> ig.IntGraph:
+    """The integer graph of a graph that prescribes codings.
+
+    ``calibration`` is for the values that have none. ``meta["replaced_codings"]`` lists the softmax
+    results that the model codes otherwise than the core.
+
+    Raises
+    ------
+    UserError
+        If parameters are contradictory, or missing and there is no data; names the value.
+    """
+    canonical = separate_codings(spread_codings(canonicalize(spread_codings(graph))))
+    ranges, source = Ranges(), "the model"
+    shapes = {name: canonical.values[name].shape for name in canonical.inputs}
+    if calibration is not None:
+        ranges, source = calibrate(canonical, runs(shapes, calibration)), "the model, and data"
+    known = expand_products(canonical, ranges.all | coded_ranges(canonical))
+    if known is not None and calibration is not None:
+        ranges = calibrate(canonical, runs(shapes, calibration))
+        ranges.all |= known
+    sites = find_sites(canonical)
+    plan = GivenPlan(canonical, sites, ranges)
+    lowerer = GivenLowerer(canonical, plan, LayerSolver(canonical, plan.settings, ranges, {}))
+    result = lowerer.run(sites)
+    if weight_min > reference.LIMITS["int8"][0]:
+        clip_stationary(result)
+    result.meta |= {
+        "weights": "int8",
+        "activations": "the model's",
+        "overrides": {},
+        "calibration": {"source": source, "runs": ranges.runs},
+        "replaced_codings": plan.replaced,
+        "exact_inputs": [n for n in result.inputs if canonical.values[n].kind != "float"],
+        "model": graph.meta.get("model", ""),
+        "sites": describe(result, lowerer.notes),
+    }
+    return result
 
 
 class GivenLowerer(Lowerer):
@@ -61,7 +115,7 @@ class GivenLowerer(Lowerer):
         if given:
             a, b, row_scale, bias = self._given_weights(node, a)
         else:
-            a, b, bias = self._computed(node, a)
+            a, b, bias = self._operands(node, a)
             row_scale = np.array([self._codings[b].scale])
         depth = self.out.tensors[a].shape[-1]
         if depth * (1 << 15) >= 1 << 31:
@@ -69,7 +123,7 @@ class GivenLowerer(Lowerer):
                 f"{node.name}: a sum of {depth} products can exceed 32 bits; at most 65535 fit"
             )
         scale = self._codings[a].scale * row_scale * node.factor
-        output = self._result(node, site.output, self.plan.root_coding(site.output))
+        output = self._result(site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, scale, bias, output)
         codes = self.out.tensors[b].const
         bits = 4 if given and codes is not None and np.abs(codes).max(initial=0) <= 7 else 8
@@ -96,7 +150,7 @@ class GivenLowerer(Lowerer):
             a = self._joined(f"{node.output}.operand", [a] * len(parts), coding, node.source)
         return a, b, scale, bias
 
-    def _computed(self, node: fg.MatMul, a: str) -> tuple[str, str, Array]:
+    def _operands(self, node: fg.MatMul, a: str) -> tuple[str, str, Array]:
         """Operands of a product of computed tensors, and the bias that its zero points leave."""
         b = self._fetch(node.inputs[1], "int8")
         ca, cb = self._codings[a], self._codings[b]
@@ -151,7 +205,7 @@ class GivenLowerer(Lowerer):
         if self._codings[source].dtype == "uint8":
             source = self._fetch(x, "int16")
         coding = self._codings[source]
-        name = self._result(site.node, site.output, output)
+        name = self._result(site.output, output)
         bias = np.array([-coding.zero_point])
         post = self._epilogue(site, factor * coding.scale, bias, name)
         self.out.nodes.append(ig.Pointwise(name, [source], name, site.node.source, post=post))
@@ -223,7 +277,7 @@ class GivenLowerer(Lowerer):
 
     def _rounded(self, site: Site, wide: str, units: Array, bias: Array, output: Coding) -> None:
         """The second step of a sum: from 16 bits to the output's codes."""
-        name = self._result(site.node, site.output, output)
+        name = self._result(site.output, output)
         low, high = reference.LIMITS[output.dtype]
         ratio = units / output.scale
         if site.activation is not None:  # relu

@@ -80,7 +80,9 @@ class _Finder:
         products: list[tuple[int, int, Site]] = []
         for i, name in enumerate(node.inputs):
             site = self._open(name)
-            if site is None or not isinstance(site.node, fg.MatMul) or site.residual is not None:
+            if site is None or site.residual is not None:
+                continue
+            if not isinstance(site.node, fg.MatMul | fg.Scale):
                 continue
             if self.graph.values[name].shape == shape:
                 products.append((self._order[name], i, site))

@@ -226,7 +226,7 @@ def test_missing_parameters_want_data(tmp_path) -> None:
     result = quantize(graph, {"x": floats(4, 4, 8)})
     assert result.tensors["x"].zero_point == 3
     assert result.tensors["y"].dtype == "int16"
-    with pytest.raises(UserError, match="cannot become int4"):
+    with pytest.raises(UserError, match="is quantized already"):
         quantize(graph, weights="int4")
 
 
