@@ -292,6 +292,10 @@ def _accumulators(
         want = None if isinstance(node, ig.View) else _find(graph, node.output, theirs)
         use = want if want is not None and node.output not in graph.meta["replaced_codings"] else made
         values[node.output] = np.ascontiguousarray(use).astype(graph.tensors[node.output].dtype)
+    for name in list(ours):  # a grouped convolution has several products
+        whole, _, number = name.rpartition(".")
+        if number.isdigit() and whole in ours and graph.tensors[name].shape[:-1] == _rows(graph, whole):
+            ours[whole] += [(1 + int(number), acc) for _, acc in ours.pop(name)]
     for node in file.model.graph.node:
         if node.op_type not in ("MatMul", "Gemm", "Conv"):
             continue
@@ -307,6 +311,10 @@ def _accumulators(
             raise Mismatch(f"{node.name}: {wrong} of {expected.size} accumulators differ")
         result.layers.add(node.name)
         result.accumulators += expected.size
+
+
+def _rows(graph: ig.IntGraph, name: str) -> tuple[int, ...]:
+    return graph.tensors[name].shape[:-1]
 
 
 def _output_names(file: _File, node: Any) -> list[str]:

@@ -47,7 +47,7 @@ def coded_ranges(graph: fg.Graph) -> dict[str, tuple[float, float]]:
 def spread_codings(graph: fg.Graph) -> fg.Graph:
     """A copy of ``graph`` where a coding reaches all values that views make of it, and back.
 
-    Not backwards through slices and concatenations: their parts may differ.
+    Not backwards through slices: the parts of a value may have different codings.
     """
     result = copy.copy(graph)
     result.values = {name: copy.copy(value) for name, value in graph.values.items()}
@@ -55,10 +55,12 @@ def spread_codings(graph: fg.Graph) -> fg.Graph:
     values = result.values
     views = [node for node in result.nodes if isinstance(node, fg.View)]
     for node in reversed(views):
-        source, target = values[node.inputs[0]], values[node.output]
-        whole = node.kind not in ("slice", "cat")
-        if whole and source.coding is None and target.coding is not None:
-            source.coding = target.coding
+        target = values[node.output]
+        if node.kind == "slice" or target.coding is None:
+            continue
+        for source in (values[name] for name in node.inputs):
+            if source.coding is None and source.const is None and source.kind == "float":
+                source.coding = target.coding
     return separate_codings(result, whole=True)
 
 
@@ -74,14 +76,19 @@ def separate_codings(graph: fg.Graph, *, whole: bool = False) -> fg.Graph:
         If values with different codings are joined and the result has none; names it.
     """
     nodes: list[fg.Node] = []
+    fixed = {name for name, value in graph.values.items() if value.const is not None}
     for node in graph.nodes:
-        if isinstance(node, fg.View):
-            computed = [graph.values[name] for name in node.inputs]
-            codings = [value.coding for value in computed if value.const is None]
+        if isinstance(node, fg.View) and fixed.issuperset(node.inputs):
+            fixed.add(node.output)
+        elif isinstance(node, fg.View):
+            computed = [name for name in node.inputs if name not in fixed]
+            codings = [graph.values[name].coding for name in computed]
             target = graph.values[node.output]
             if target.coding is None and codings and codings.count(codings[0]) == len(codings):
                 target.coding = codings[0]
-            node.inputs = [_recoded(graph, nodes, node, name, whole) for name in node.inputs]
+            for i, name in enumerate(node.inputs):
+                if name in computed or graph.values[name].coding is not None:
+                    node.inputs[i] = _recoded(graph, nodes, node, name, whole)
         nodes.append(node)
     graph.nodes = nodes
     return graph
@@ -95,8 +102,6 @@ def _recoded(
     if value.kind != "float" or value.coding == wanted or (whole and value.coding is None):
         return name
     if value.const is not None:
-        if value.coding is None:
-            return name
         plain = f"{name}.plain"
         graph.values[plain] = replace(value, name=plain, coding=None)
         return plain

@@ -296,7 +296,7 @@ _VIEWS_OF_CONSTANTS = (
 
 def lower(model: OnnxModel) -> fg.Graph:
     """The float graph of an ONNX model."""
-    for name in ("ops_attention", "ops_math", "ops_norm", "ops_qdq", "ops_views"):
+    for name in ("ops_attention", "ops_conv", "ops_math", "ops_norm", "ops_qdq", "ops_views"):
         # The rules register themselves on import.
         importlib.import_module(f"intformer.compiler.frontend.onnx.{name}")
     return Lowering(model).run()

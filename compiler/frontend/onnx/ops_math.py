@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from intformer.compiler import graph as fg
+from intformer.compiler.expressions import call
 from intformer.compiler.frontend.issues import Unsupported
 from intformer.compiler.frontend.onnx.lowering import Lowering, rule
 from intformer.compiler.frontend.onnx.ops_attention import masked_sum
@@ -108,41 +109,6 @@ def _swap(lo: Lowering, x: Operand) -> Operand:
     return lo.wrap(lo.build.swap_last(x.name))
 
 
-@rule("Conv")
-def _conv(lo: Lowering, x: Tensor, weight: Operand, bias: Operand | None = None) -> Tensor:
-    if not isinstance(weight, Const) or isinstance(bias, Tensor):
-        raise Unsupported("weight or bias is computed", "use constant weights")
-    kernel = tuple(weight.shape[2:])
-    ones = (1,) * len(kernel)
-    stride = tuple(lo.attribute("strides") or ones)
-    dilation = tuple(lo.attribute("dilations") or ones)
-    pads = tuple(lo.attribute("pads") or (0,) * (2 * len(kernel)))
-    group = lo.attribute("group", 1)
-    padded = any(pads) or lo.attribute("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
-    if len(kernel) != 2 or stride != kernel or padded or dilation != ones or group != 1:
-        raise Unsupported(
-            f"a convolution with kernel {kernel}, strides {stride}, pads {pads}, dilations "
-            f"{dilation}, group {group} has overlapping or spaced windows",
-            "only patch projections can be mapped: strides equal to the kernel, no padding, "
-            "dilations 1, group 1",
-        )
-    batch, channels, height, width = x.shape
-    n, _, kh, kw = weight.shape
-    h, w = height // kh, width // kw
-    name = x.name
-    if h * kh != height:
-        name = lo.build.slice(name, 2, 0, h * kh)
-    if w * kw != width:
-        name = lo.build.slice(name, 3, 0, w * kw)
-    name = lo.build.reshape(name, (batch, channels, h, kh, w, kw))
-    name = lo.build.permute(name, (0, 2, 4, 1, 3, 5))
-    name = lo.build.reshape(name, (batch, h * w, channels * kh * kw), f"{lo.name}.patches")
-    b = None if bias is None else bias.array.astype(np.float64)
-    y = linear(lo, lo.wrap(name), weight.view(lambda a: a.reshape(n, -1)), b)
-    name = lo.build.reshape(y.name, (batch, h, w, n))
-    return lo.wrap(lo.build.permute(name, (0, 3, 1, 2)))
-
-
 def origin(lo: Lowering, x: Tensor) -> tuple[str, float]:
     """What ``x`` is a multiple of, and the factor."""
     producers = lo.build.graph.producers()
@@ -207,10 +173,8 @@ def _product(lo: Lowering, x: Tensor, y: Tensor) -> Tensor:
                     del lo.build.graph.values[silu.name]
                     return lo.activation(lo.wrap(base), "silu", inner)
                 return lo.scale(silu, factor / inner)
-    raise Unsupported(
-        "multiplies two computed tensors element by element",
-        "the core multiplies by constants and in matrix products only",
-    )
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    return lo.wrap(lo.build.node(fg.Mul, lo.name, [x.name, y.name], shape))
 
 
 def _gelu_of(lo: Lowering, curve: Curve, y: Tensor) -> Curve | None:
@@ -377,17 +341,16 @@ def _quick_gelu(lo: Lowering, x: Tensor) -> Tensor:
     return lo.scale(lo.activation(x, "silu", alpha, f"{lo.name}.silu"), 1.0 / alpha)
 
 
-@rule("HardSwish", "HardSigmoid")
-def _hard(lo: Lowering, x: Tensor) -> Tensor:
-    kind = {"HardSwish": "hard_swish", "HardSigmoid": "hard_sigmoid"}[lo.node.op]
-    slope = (lo.attribute("alpha", 0.2), lo.attribute("beta", 0.5))
-    usual = lo.node.op == "HardSwish" or np.allclose(slope, (1 / 6, 0.5))
-    if kind not in fg.ACTIVATIONS or not usual:
-        raise Unsupported(
-            f"{lo.node.op} with alpha {slope[0]:.4g} and beta {slope[1]:.4g}",
-            f"use one of {', '.join(fg.ACTIVATIONS)}",
-        )
-    return lo.activation(x, kind)
+@rule("HardSwish", "HardSigmoid", "LeakyRelu")
+def _piecewise(lo: Lowering, x: Tensor) -> Tensor:
+    if lo.node.op == "LeakyRelu":
+        return lo.activation(x, call("max", "x", call("mul", "x", lo.attribute("alpha", 0.01))))
+    slope, offset = lo.attribute("alpha", 0.2), lo.attribute("beta", 0.5)
+    if lo.node.op == "HardSwish":
+        slope, offset = 1.0 / 6.0, 0.5
+    ramp = call("add", call("mul", "x", float(slope)), float(offset))
+    ramp = call("min", call("max", ramp, 0.0), 1.0)
+    return lo.activation(x, ramp if lo.node.op == "HardSigmoid" else call("mul", "x", ramp))
 
 
 @rule("Clip")
@@ -398,6 +361,6 @@ def _clip(lo: Lowering, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
         bounds.append(float(given))
     if bounds[0] == 0 and bounds[1] >= 3e38:
         return lo.activation(x, "relu")
-    if bounds == [0.0, 6.0] and "relu6" in fg.ACTIVATIONS:
-        return lo.activation(x, "relu6")
-    raise Unsupported(f"clips to {bounds[0]:g}..{bounds[1]:g}", "clip to 0..infinity (ReLU)")
+    if not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
+        raise Unsupported(f"clips to {bounds[0]:g}..{bounds[1]:g}", "clip to finite bounds, or ReLU")
+    return lo.activation(x, call("min", call("max", "x", bounds[0]), bounds[1]))
