@@ -146,6 +146,10 @@ def _not(node: fg.Not, mask: Array) -> Array:
     return ~mask
 
 
+def _recode(node: fg.Recode, x: Array) -> Array:
+    return x
+
+
 def _view(node: fg.View, *operands: Array) -> Array:
     return node.apply(*operands)
 
@@ -159,6 +163,7 @@ _EVALUATE: dict[type[fg.Node], Any] = {
     fg.LayerNorm: _layernorm,
     fg.Embedding: _embedding,
     fg.Not: _not,
+    fg.Recode: _recode,
     fg.RMSNorm: _rmsnorm,
     fg.Mul: _mul,
     fg.Compare: _compare,

@@ -8,12 +8,15 @@ permute, slice, cat, expand, take) are those of the integer graph.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from intformer.compiler.integer_graph import Node, View
+
+if TYPE_CHECKING:
+    from intformer.compiler.quantize.scales import Coding
 
 __all__ = [
     "ACTIVATIONS",
@@ -28,11 +31,13 @@ __all__ = [
     "Mul",
     "Node",
     "Not",
+    "Recode",
     "RMSNorm",
     "Scale",
     "Softmax",
     "Value",
     "View",
+    "WeightCoding",
 ]
 
 Array = NDArray[Any]
@@ -45,13 +50,29 @@ Any other function is an expression, see :mod:`intformer.compiler.expressions`.
 
 
 @dataclass
+class WeightCoding:
+    """Codes of a linear layer's weights ``[N, K]``: multiples of ``scale[n]``, exactly."""
+
+    scale: Array
+
+    def rows(self, start: int, stop: int) -> WeightCoding:
+        """The coding of some rows."""
+        return WeightCoding(self.scale[start:stop])
+
+
+@dataclass
 class Value:
-    """A tensor of the float graph: ``kind`` is ``"float"``, ``"int"`` (ids) or ``"bool"``."""
+    """A tensor of the float graph: ``kind`` is ``"float"``, ``"int"`` (ids) or ``"bool"``.
+
+    ``coding``: the codes that the model itself prescribes for the value, if it is quantized: an int8
+    or int16 coding, or the scale of each row of a linear layer's weights.
+    """
 
     name: str
     shape: tuple[int, ...]
     kind: str = "float"
     const: Array | None = None
+    coding: Coding | WeightCoding | None = None
 
 
 @dataclass
@@ -150,6 +171,11 @@ class Embedding(Node):
 @dataclass
 class Not(Node):
     """Logical not of a mask."""
+
+
+@dataclass
+class Recode(Node):
+    """``x`` again, in a coding of its own: a quantized model quantizes it anew."""
 
 
 @dataclass

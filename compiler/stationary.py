@@ -40,10 +40,12 @@ def clip_stationary(graph: IntGraph) -> None:
     for position in reversed(range(len(graph.nodes))):
         node = graph.nodes[position]
         if isinstance(node, MatMul) and graph.tensors[node.inputs[1]].const is None:
-            if any(isinstance(source, str) for source in _sources(graph, node.inputs[1])):
+            sources = list(_sources(graph, node.inputs[1]))
+            stored = [source for source in sources if isinstance(source, str)]
+            if any(_least(graph, source) < STATIONARY_MIN for source in stored):
                 graph.nodes.insert(position, _copy(graph, node))
-            for source in _sources(graph, node.inputs[1]):
-                assert not isinstance(source, str)
+                sources = list(_sources(graph, node.inputs[1]))
+            for source in sources:
                 _clip(graph, source)
 
 

@@ -61,7 +61,6 @@ def compile(
         An argument, file or configuration is wrong.
     """
     from intformer.compiler.backend import build_program
-    from intformer.compiler.frontend import torch_export
     from intformer.compiler.quantize import quantize
     from intformer.compiler.quantize.settings import Settings, read_overrides
     from intformer.model import CompiledModel
@@ -70,15 +69,30 @@ def compile(
     if isinstance(overrides, str | Path):
         overrides = read_overrides(overrides)
     Settings(weights, activations, overrides)  # refuses before the work is done
-    source = model if example_inputs is None else (model, example_inputs)
-    floats = torch_export.load(source)
+    floats = _load_floats(model if example_inputs is None else (model, example_inputs))
     if isinstance(calibrate, str | Path):
         shapes = {name: floats.values[name].shape for name in floats.inputs}
         calibrate = read_samples(calibrate, shapes)
     graph = quantize(
-        floats, calibrate, weights=weights, activations=activations, overrides=overrides
+        floats,
+        calibrate,
+        weights=weights,
+        activations=activations,
+        overrides=overrides,
+        weight_min=core.weight_min,
     )
     return CompiledModel(graph=graph, program=build_program(graph, core))
+
+
+def _load_floats(source: Any) -> Any:
+    """The float graph of a model, by the frontend that reads it."""
+    if isinstance(source, str | Path) and str(source).endswith(".onnx"):
+        from intformer.compiler.frontend import onnx
+
+        return onnx.load(source)
+    from intformer.compiler.frontend import torch_export
+
+    return torch_export.load(source)
 
 
 def load(path: str | Path) -> CompiledModel:

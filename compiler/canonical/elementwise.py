@@ -86,6 +86,7 @@ class _Lifter:
         if moved is None:
             return None
         name = self.value(f"{node.inputs[1 - main]}.moved", moved.shape, moved)
+        self.graph.values[name].coding = self.graph.values[node.inputs[1 - main]].coding
         operands = [above.inputs[0], name]
         return self.swapped(node, above, operands if main == 0 else operands[::-1])
 
@@ -106,6 +107,7 @@ class _Lifter:
             total = sum(shape[axis] for shape in shapes)
             shape = (*shapes[0][:axis], total, *shapes[0][axis + 1 :])
             name = self.value(f"{node.output}.inner", shape)
+            self.graph.values[name].coding = self.graph.values[node.output].coding
             inner = fg.View(name, inputs, name, node.source, kind="cat", arg=axis)
             return [inner, self.behind(node, first, name)]
         if len({self.graph.values[name].shape for name in inputs}) > 1:
@@ -116,6 +118,7 @@ class _Lifter:
         for name in dict.fromkeys(node.inputs):
             self.release(node, self.producers.get(name))
         name = self.value(f"{node.output}.inner", self.graph.values[above.inputs[0]].shape)
+        self.graph.values[name].coding = self.graph.values[node.output].coding
         return [self.copy(node, inputs, name), self.behind(node, above, name)]
 
     def release(self, node: fg.Node, view: fg.Node | None) -> None:
@@ -144,6 +147,7 @@ class _Lifter:
         for i, name in enumerate(cat.inputs):
             size = values[name].shape[-1] if last else 0
             part = self.value(f"{node.output}.part{i}", values[name].shape)
+            values[part].coding = values[node.output].coding
             parts.append(part)
             piece = self.copy(node, [name, *node.inputs[1:]], part)
             if isinstance(piece, fg.Scale) and np.ndim(piece.factor) and last:
@@ -154,6 +158,7 @@ class _Lifter:
                 if last and const.size > 1:
                     const = const.reshape(-1)[start : start + size]
                     piece.inputs[1] = self.value(f"{node.inputs[1]}.part{i}", const.shape, const)
+                    values[piece.inputs[1]].coding = values[node.inputs[1]].coding
             inner.append(piece)
             start += size
         view = fg.View(cat.name, parts, node.output, cat.source, kind="cat", arg=cat.arg)

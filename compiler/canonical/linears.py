@@ -60,12 +60,18 @@ def _part(graph: fg.Graph, node: fg.MatMul, cut: fg.View) -> fg.MatMul:
     start, stop, _ = cut.arg[-1]
     name = f"{node.output}[{start}:{stop}]"
     weight = f"{node.inputs[1]}[{start}:{stop}]"
-    matrix = graph.values[node.inputs[1]].const
+    matrix, given = graph.values[node.inputs[1]].const, graph.values[node.inputs[1]].coding
     assert matrix is not None
     graph.values[weight] = fg.Value(
-        weight, (stop - start, matrix.shape[1]), "float", matrix[start:stop]
+        weight,
+        (stop - start, matrix.shape[1]),
+        "float",
+        matrix[start:stop],
+        given.rows(start, stop) if isinstance(given, fg.WeightCoding) else None,
     )
-    graph.values[name] = fg.Value(name, graph.values[cut.output].shape)
+    part = graph.values[cut.output]
+    coding = part.coding or graph.values[node.output].coding
+    graph.values[name] = fg.Value(name, part.shape, coding=coding)
     bias = None if node.bias is None else node.bias[start:stop]
     return fg.MatMul(
         name, [node.inputs[0], weight], name, node.source, bias=bias, factor=node.factor
@@ -82,6 +88,7 @@ def fold_vectors(graph: fg.Graph) -> None:
             _is_linear(graph, linear)
             and len(consumers[node.inputs[0]]) == 1
             and node.inputs[0] not in graph.outputs
+            and graph.values[node.inputs[0]].coding is None
         )
         if single and isinstance(linear, fg.MatMul) and _fold(graph, linear, node):
             linear.output = linear.name = node.output
@@ -94,6 +101,7 @@ def fold_vectors(graph: fg.Graph) -> None:
 def _fold(graph: fg.Graph, linear: fg.MatMul, node: fg.Node) -> bool:
     """Fold ``node`` into ``linear``; false if it is no addition or scaling by a vector."""
     n = graph.values[linear.output].shape[-1]
+    weights = graph.values[linear.inputs[1]]
     bias = np.zeros(n, np.float32) if linear.bias is None else linear.bias
     if isinstance(node, fg.Add):
         vector = graph.values[node.inputs[1]].const
@@ -104,8 +112,10 @@ def _fold(graph: fg.Graph, linear: fg.MatMul, node: fg.Node) -> bool:
         return True
     if isinstance(node, fg.Scale):
         factor = np.broadcast_to(np.asarray(node.factor, np.float32), (n,))
-        matrix = graph.values[linear.inputs[1]].const
+        matrix = weights.const
         assert matrix is not None
+        if weights.coding is not None:
+            return False
         weight = f"{linear.inputs[1]}.scaled"
         graph.values[weight] = fg.Value(weight, matrix.shape, "float", matrix * factor[:, None])
         linear.inputs = [linear.inputs[0], weight]

@@ -17,6 +17,8 @@ def fold_norm_vectors(graph: fg.Graph) -> None:
         norm = producers.get(node.inputs[0]) if node.inputs else None
         single = len(consumers.get(node.inputs[0], ())) == 1 if node.inputs else False
         open_ended = node.inputs and node.inputs[0] in graph.outputs
+        if single and graph.values[node.inputs[0]].coding is not None:
+            single = False  # to be stored as the model says
         if single and not open_ended and _fold(graph, norm, node):
             assert norm is not None
             norm.output = norm.name = node.output
@@ -67,6 +69,7 @@ def _expanded(graph: fg.Graph, node: fg.RMSNorm) -> list[fg.Node]:
     minus, both, normed = (f"{node.output}.{part}" for part in ("minus", "both", "wide"))
     for name, size in ((minus, shape), (both, wide), (normed, wide)):
         graph.values[name] = fg.Value(name, size)
+    graph.values[normed].coding = graph.values[node.output].coding
     gamma = np.concatenate([node.gamma, node.gamma])
     axis = len(shape) - 1
     cut = [[0, size, 1] for size in shape]

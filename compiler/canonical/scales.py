@@ -49,7 +49,8 @@ class _Sinker:
 
     def visit(self, node: fg.Node) -> None:
         pairs = [self.unscaled(name) for name in node.inputs]
-        if isinstance(node, fg.Scale) and isinstance(node.factor, float | int):
+        given = self.graph.values[node.output].coding is not None  # to be computed as it is
+        if isinstance(node, fg.Scale) and isinstance(node.factor, float | int) and not given:
             self.base[node.output] = pairs[0][0]
             self.factor[node.output] = pairs[0][1] * node.factor
             return

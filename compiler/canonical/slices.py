@@ -34,7 +34,8 @@ def _lifted(graph: fg.Graph, producers: dict[str, fg.Node], node: fg.View) -> li
         inner = graph.values[above.inputs[0]]
         shape = tuple(len(range(*part)) for part in arg)
         name = f"{node.output}.part{len(after)}"
-        graph.values[name] = fg.Value(name, shape, inner.kind)
+        coding = graph.values[node.output].coding
+        graph.values[name] = fg.Value(name, shape, inner.kind, coding=coding)
         view_arg = above.arg if above.kind == "permute" else graph.values[node.output].shape
         view = fg.View(node.name, [name], node.output, node.source, kind=above.kind, arg=view_arg)
         after.insert(0, view)

@@ -19,7 +19,8 @@ def drop_zeros(graph: fg.Graph) -> None:
             continue
         assert isinstance(node, fg.Add)
         name, factor = node.inputs[main], node.factors[main]
-        if factor == 1.0:
+        given = graph.values[node.output].coding
+        if factor == 1.0 and given in (None, graph.values[name].coding):
             alias[node.output] = name
         else:
             nodes.append(fg.Scale(node.name, [name], node.output, node.source, factor=factor))

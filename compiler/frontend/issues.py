@@ -49,7 +49,7 @@ class _Issue:
     instead: str
 
     def __str__(self) -> str:
-        place = f"in module {self.path}" if self.path else "in the top module"
+        place = self.path or "in the top module"
         line = f" ({self.line})" if self.line else ""
         return f"  {self.op} {place}{line}\n    why: {self.why}\n    instead: {self.instead}"
 
@@ -65,8 +65,18 @@ class Issues:
         """Record that ``op``, the FX node ``node``, cannot be mapped."""
         self.problems[node] = problem
         self._issues.append(
-            _Issue(op, module_path(node), source_line(node), problem.why, problem.instead)
+            _Issue(
+                op,
+                f"in module {path}" if (path := module_path(node)) else "",
+                source_line(node),
+                problem.why,
+                problem.instead,
+            )
         )
+
+    def add_node(self, op: str, name: str, problem: Unsupported) -> None:
+        """Record that ``op``, an ONNX node called ``name``, cannot be mapped."""
+        self._issues.append(_Issue(op, f"in node {name}", "", problem.why, problem.instead))
 
     def raise_if_any(self) -> None:
         """Raise one :class:`~intformer.errors.UnsupportedModel` that lists everything."""

@@ -19,10 +19,22 @@ import torch
 from torch.export.graph_signature import InputKind, OutputKind
 
 from intformer.compiler import graph as fg
+from intformer.compiler.frontend.codings import Codings
 from intformer.compiler.frontend.issues import Issues, Unsupported, module_path, source_line
+from intformer.compiler.frontend.pt2e_constants import CodedTensor, coded_constant
+from intformer.compiler.quantize.scales import Coding
 from intformer.errors import UserError
 
-__all__ = ["Lowering", "MaskTerm", "Masked", "Tensor", "load_rules", "lower", "rule"]
+__all__ = [
+    "Lowering",
+    "MaskTerm",
+    "Masked",
+    "Tensor",
+    "load_rules",
+    "lower",
+    "rule",
+    "takes_masked",
+]
 
 Rule = Callable[..., Any]
 _RULES: dict[str, Rule] = {}
@@ -52,6 +64,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+    coding: Coding | None = None  # of the dequantization that it comes from
 
     @property
     def rank(self) -> int:
@@ -100,6 +113,7 @@ class Lowering:
         self.build = fg.GraphBuilder()
         self.issues = Issues()
         self.name = ""
+        self.codings = Codings(self.build)
         self.bounds: dict[str, int] = {}
         self.made: list[tuple[Any, Any, list[fg.Node]]] = []
         self._env: dict[Any, Any] = {}
@@ -114,7 +128,10 @@ class Lowering:
 
     def const(self, tensor: torch.Tensor, name: str = "") -> str:
         """Put a constant into the graph."""
-        return self.build.const(tensor.detach().cpu().numpy(), name or f"{self.name}.const")
+        result = self.build.const(tensor.detach().cpu().numpy(), name or f"{self.name}.const")
+        if isinstance(tensor, CodedTensor):
+            self.codings.scales[result] = tensor.scale.numpy()
+        return result
 
     def name_of(self, x: Tensor | torch.Tensor) -> str:
         """Name of an operand in the graph; a constant is put there."""
@@ -124,6 +141,7 @@ class Lowering:
         """Lower a whole exported program."""
         self.walk(program)
         self.issues.raise_if_any()
+        self.codings.finish()
         return self.build.graph
 
     def walk(self, program: Any) -> None:
@@ -164,7 +182,7 @@ class Lowering:
         try:
             if not _has_tensor((args, kwargs)):
                 with torch.no_grad():
-                    return node.target(*args, **kwargs)
+                    return coded_constant(op, args, node.target(*args, **kwargs))
             key = op.rpartition(".")[0]
             if key not in _RULES:
                 raise Unsupported(
@@ -249,6 +267,11 @@ _TAKES_MASKED = {
     "aten.add_",
     "aten.scaled_dot_product_attention",
 }
+
+
+def takes_masked(name: str) -> None:
+    """Let the rule of an operation have masked scores as they are."""
+    _TAKES_MASKED.add(name)
 
 
 def lower(program: Any) -> fg.Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -77,6 +78,8 @@ def _load_archive(path: Path) -> Any:
 
     if not path.is_file():
         raise UserError(f"no such model archive: {path}")
+    with contextlib.suppress(ImportError):  # the operations of quantized programs
+        importlib.import_module("torch.ao.quantization.fx._decomposed")
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # it would tell of damaged archives beside our message

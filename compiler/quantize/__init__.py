@@ -18,6 +18,8 @@ from intformer.compiler.quantize.data import (
     random_inputs,
     runs,
 )
+from intformer.compiler.quantize.given import has_codings
+from intformer.compiler.quantize.given_lower import quantize_given
 from intformer.compiler.quantize.layers import LayerSolver, Solved
 from intformer.compiler.quantize.lower import Lowerer
 from intformer.compiler.quantize.plan import Plan
@@ -25,7 +27,7 @@ from intformer.compiler.quantize.report import describe
 from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.sites import find_sites
 from intformer.compiler.quantize.smoothing import FittedOperand
-from intformer.compiler.stationary import clip_stationary
+from intformer.compiler.stationary import STATIONARY_MIN, clip_stationary
 from intformer.errors import UserError
 
 __all__ = ["Quantizer", "dequantize_outputs", "quantize", "quantize_inputs", "runs"]
@@ -41,6 +43,7 @@ def quantize(
     weights: str = "int8",
     activations: str = "int8",
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    weight_min: int = STATIONARY_MIN,
 ) -> IntGraph:
     """Quantize ``graph``: :class:`Quantizer` in one call.
 
@@ -51,7 +54,22 @@ def quantize(
         data with a fixed seed stands in, and ``meta["calibration"]`` says so.
     weights, activations, overrides:
         See :class:`~intformer.compiler.quantize.settings.Settings`.
+    weight_min:
+        Least code that the array takes as a weight (``CoreConfig.weight_min``). Computed operands
+        with a coding of the model are clipped only if that is more than -128.
+
+    Raises
+    ------
+    UserError
+        If a model that prescribes its codes is to have other weights or activations.
     """
+    if has_codings(graph):
+        if (weights, activations) != ("int8", "int8") or overrides:
+            raise UserError(
+                "the model is quantized already: its weights and activations cannot become others; "
+                "compile the float model"
+            )
+        return quantize_given(graph, calibration, weight_min=weight_min)
     return Quantizer(weights=weights, activations=activations, overrides=overrides).fit(
         graph, calibration
     )

@@ -176,7 +176,7 @@ class Plan:
             floor = smallest_input_scale(len(node.gamma), node.eps)
             cls = self.of(node.inputs[0])
             self._floor[cls] = max(self._floor[cls], floor)
-        elif isinstance(node, fg.Scale):
+        elif isinstance(node, fg.Scale | fg.Recode):
             want(node.inputs[0], "any")
         if site.x is not None:
             want(site.x, "wide" if site.residual is not None else "any")

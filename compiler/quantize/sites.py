@@ -70,6 +70,8 @@ class _Finder:
             return None
         if site.activation is not None or len(self._consumers[name]) != 1:
             return None
+        if self.graph.values[name].coding is not None:  # to be stored as the model says
+            return None
         return None if name in self.graph.outputs else site
 
     def _sum(self, node: fg.Add) -> Site:
