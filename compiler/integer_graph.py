@@ -29,6 +29,7 @@ __all__ = [
     "Softmax",
     "Tensor",
     "View",
+    "check_groups",
     "execute",
 ]
 
@@ -75,6 +76,7 @@ class PostParams:
     res_mult: int = 0
     res_shift: int = reference.SHIFT_MIN
     table: Array | None = None  # 256 entries, int8 or uint8
+    function: reference.QuadraticTable | None = None  # int16 codes to int8, uint8 or int16
 
 
 @dataclass
@@ -94,10 +96,16 @@ class MatMul(Node):
     ``a``: ``[..., M, K]`` int8 or uint8. ``b``: a constant ``[N, K]`` int8 (``weight_bits`` 8 or
     4; 4 means codes -7..7), or a computed int8 tensor ``[..., N, K]`` with the leading axes of
     ``a``. Output ``[..., M, N]``.
+
+    With ``group`` above 0 every ``group`` elements of the contraction have a scale of their own:
+    ``group`` divides K, ``group_scales`` is uint8 ``[N, K / group]``, ``b`` is a constant, and the
+    product is :func:`intformer.reference.grouped_matmul`, whose sums must fit 32 bits.
     """
 
     post: PostParams = field(kw_only=True)
     weight_bits: int = 8
+    group: int = 0
+    group_scales: Array | None = None
 
 
 @dataclass
@@ -227,12 +235,17 @@ def _post(p: PostParams, x: Array, values: dict[str, Array]) -> Array:
         lo=p.lo,
         hi=p.hi,
         table=p.table,
+        function=p.function,
     )
 
 
 def _matmul(node: MatMul, values: dict[str, Array]) -> Array:
     a, b = (values[n] for n in node.inputs)
-    return _post(node.post, reference.matmul(a, b), values)
+    check_groups(node, b.shape)
+    if node.group_scales is None:
+        return _post(node.post, reference.matmul(a, b), values)
+    # post() checks that the sums fit.
+    return _post(node.post, reference.grouped_matmul(a, b, node.group_scales), values)
 
 
 def _pointwise(node: Pointwise, values: dict[str, Array]) -> Array:
@@ -282,6 +295,33 @@ _EXECUTE: dict[type[Node], Any] = {
     Gather: _gather,
     View: _view,
 }
+
+
+def check_groups(node: MatMul, shape: tuple[int, ...]) -> None:
+    """Check the groups of a product whose stationary operand has ``shape``.
+
+    Raises
+    ------
+    ValueError
+        If ``group`` and ``group_scales`` do not fit each other or ``shape``.
+    """
+    if (node.group_scales is None) != (node.group == 0) or node.group < 0:
+        raise ValueError(f"{node.name}: group {node.group} and group_scales belong together")
+    if node.group_scales is None:
+        return
+    n, k = shape[-2:]
+    if k % node.group:
+        raise ValueError(f"{node.name}: groups of {node.group} do not divide {k}")
+    scales = np.asarray(node.group_scales)
+    if len(shape) != 2 or scales.shape != (n, k // node.group):
+        raise ValueError(
+            f"{node.name}: group_scales of {shape} in groups of {node.group} must have shape "
+            f"{(n, k // node.group)}, not {scales.shape}"
+        )
+    if scales.min() < 0 or scales.max() >= 1 << reference.GROUP_SCALE_BITS:
+        raise ValueError(
+            f"{node.name}: group scales must be uint8, not {scales.min()}..{scales.max()}"
+        )
 
 
 def fields_of(node: Node) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from intformer.compiler.integer_graph import (
     Tensor,
     View,
 )
+from intformer.reference import QuadraticTable
 
 __all__ = ["from_plain", "plain", "to_plain"]
 
@@ -27,6 +28,7 @@ Arrays = dict[str, NDArray[Any]]
 _NODES = {cls.__name__: cls for cls in (MatMul, Pointwise, Softmax, LayerNorm, Gather, View)}
 _ARRAY = "$array"
 _POST = "$post"
+_FUNCTION = "$function"
 
 
 def to_plain(graph: IntGraph) -> tuple[dict[str, Any], Arrays]:
@@ -99,6 +101,8 @@ def _encode(value: Any, name: str, arrays: Arrays) -> Any:
         return {_ARRAY: name}
     if isinstance(value, PostParams):
         return {_POST: _encode_fields(value, name, arrays)}
+    if isinstance(value, QuadraticTable):
+        return {_FUNCTION: _encode_fields(value, name, arrays)}
     return plain(value)
 
 
@@ -111,6 +115,9 @@ def _decode(value: Any, arrays: Arrays) -> Any:
         return arrays[value[_ARRAY]]
     if isinstance(value, dict) and set(value) == {_POST}:
         return PostParams(**_decode_fields(value[_POST], arrays))
+    if isinstance(value, dict) and set(value) == {_FUNCTION}:
+        fields = _decode_fields(value[_FUNCTION], arrays)
+        return QuadraticTable(**{**fields, "breaks": tuple(fields["breaks"])})
     return value
 
 

@@ -103,6 +103,8 @@ def _least(graph: IntGraph, source: Node | str) -> int:
 
 
 def _least_of_post(post: PostParams) -> int:
+    if post.function is not None:
+        return post.function.lo
     return post.lo if post.table is None else int(np.min(post.table))
 
 
@@ -110,7 +112,10 @@ def _clip(graph: IntGraph, source: Node | str) -> None:
     """Let the node saturate at :data:`STATIONARY_MIN`."""
     if isinstance(source, MatMul | Pointwise):
         post = source.post
-        if post.table is None:
+        if post.function is not None:
+            low = max(post.function.lo, STATIONARY_MIN)
+            post.function = dataclasses.replace(post.function, lo=low)
+        elif post.table is None:
             post.lo = max(post.lo, STATIONARY_MIN)
         else:
             post.table = np.maximum(post.table, STATIONARY_MIN).astype(post.table.dtype)

@@ -14,6 +14,7 @@ from intformer.hw.dma.unit import DmaUnit
 from intformer.hw.fetch.unit import FetchUnit
 from intformer.hw.matmul.unit import MatmulUnit
 from intformer.hw.memory.arbiter import MemoryArbiter
+from intformer.hw.memory.functions import FunctionTables
 from intformer.hw.memory.scratchpad import ActScratchpad, ParamMemory, WideScratchpad
 from intformer.hw.memory.tables import ActivationTables, ExpTables
 from intformer.hw.move.unit import MoveUnit
@@ -185,6 +186,15 @@ class Core(wiring.Component):
         ]
         connect(m, dma.exp_write, exp.write)
         connect(m, dma.table_write, tables.write)
+        if self.config.functions:
+            m.submodules.function_tables = functions = FunctionTables(self.config)
+            connect(m, dma.function_write, functions.write)
+            m.d.comb += [
+                functions.table.eq(post.function_table),
+                functions.addr.eq(post.function_addr),
+                post.function_limits.eq(functions.limits),
+                post.function_data.eq(functions.data),
+            ]
 
     def _connect_counters(self, m, sequencer, units, matmul) -> None:
         m.submodules.counters = counters = Counters(len(COUNTERS))

@@ -36,8 +36,14 @@ SERIAL_LIMITS = {
     "exp_tables": (1, 2),
     "act_tables": (1, 2),
     "row_max": (8, 128),
+    "functions": (0, 0),
+    "group_scales": (False, False),
 }
 """Least and largest values with ``structure = "serial"``."""
+
+
+_OPTIONAL = ("functions", "group_scales")
+"""Parameters of units that a core need not have."""
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -70,6 +76,9 @@ class CoreConfig:
         Depth of the parameter memory, in groups of ``lanes`` channels (bias, multiplier, shift).
     exp_tables, act_tables:
         256-entry tables held at once for softmax and for activations.
+    functions:
+        Tables of functions of int16 codes (GELU and such, 512 quadratic segments each) that the
+        epilogue holds at once, 0 to 4; with 0 it has no hardware for them.
     row_max:
         Longest row, in elements, that softmax and LayerNorm take.
     queue_depth:
@@ -80,6 +89,10 @@ class CoreConfig:
     multipliers:
         What the epilogue and the row unit multiply narrow operands with: ``dsp`` or ``luts``.
         Products wider than 18 bits take DSPs: per lane two in the epilogue, four in LayerNorm.
+    group_scales:
+        Whether weights can be quantized in groups along the contraction, with an integer scale
+        for each group: a multiplier of 8 bits behind every column of the array. Needs ``cols`` of
+        at most ``rows``.
     structure:
         ``parallel`` (a unit per kind of work, all at once) or ``serial`` (one small shared unit,
         for devices of a few thousand cells).
@@ -96,10 +109,12 @@ class CoreConfig:
     param_groups: int = 512
     exp_tables: int = 2
     act_tables: int = 2
+    functions: int = 0
     row_max: int = 256
     queue_depth: int = 4
     array: str = "dsp"
     multipliers: str = "dsp"
+    group_scales: bool = False
     structure: str = "parallel"
 
     def __post_init__(self) -> None:
@@ -114,6 +129,9 @@ class CoreConfig:
                         f"{field.name} must be one of {', '.join(CHOICES[field.name])}, "
                         f"not {value!r}"
                     )
+            elif isinstance(field.default, bool):
+                if not isinstance(value, bool):
+                    raise ConfigError(f"{field.name} must be true or false, not {value!r}")
             elif not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(f"{field.name} must be an integer, not {value!r}")
         for field_name, high in (("lanes", 16), ("bus_bytes", 16)):
@@ -142,12 +160,17 @@ class CoreConfig:
             ("param_groups", 4, 4096),
             ("exp_tables", 1, 4),
             ("act_tables", 1, 4),
+            ("functions", 0, 4),
             ("row_max", 8, 1024),
             ("queue_depth", 1, 64),
         ):
             value = getattr(self, field_name)
             if not low <= value <= high:
                 raise ConfigError(f"{field_name} must be from {low} to {high}, not {value!r}")
+        if self.group_scales and self.cols > self.rows:
+            raise ConfigError(
+                f"group_scales needs cols of at most rows ({self.rows}), not {self.cols!r}"
+            )
         if self.structure == "serial":
             self._check_serial()
 
@@ -179,8 +202,9 @@ class CoreConfig:
         return self.rows // self.lanes
 
     def to_dict(self) -> dict[str, int | str]:
-        """Plain dictionary, as written to manifests."""
-        return dataclasses.asdict(self)
+        """Plain dictionary, as written to manifests; without optional units that are off."""
+        values = dataclasses.asdict(self)
+        return {name: v for name, v in values.items() if name not in _OPTIONAL or v}
 
     @classmethod
     def from_dict(cls, data: dict[str, object], *, source: str = "configuration") -> CoreConfig:

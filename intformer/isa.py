@@ -12,7 +12,8 @@ it writes can be read), it adds one token to the counter ``u -> v`` for each bit
 
 Addresses. ``act`` (activation scratchpad) is addressed in words of ``rows`` bytes, ``wide`` in
 words of ``lanes`` 16-bit codes, ``param`` in groups of ``lanes`` channels, ``exp`` and ``table``
-in tables of 256 entries. External addresses are bytes, multiples of ``bus_bytes``.
+in tables of 256 entries, ``function`` in tables (:mod:`intformer.function_layout`). External
+addresses are bytes, multiples of ``bus_bytes``.
 An *element position* is a pair (word, lane), ``0 <= lane < lanes of that memory's word``; adding
 positions carries from lane to word.
 """
@@ -104,6 +105,7 @@ class Mem(IntEnum):
     PARAM = 2
     EXP = 3
     TABLE = 4
+    FUNCTION = 5
 
 
 @dataclass(frozen=True)
@@ -169,16 +171,18 @@ _POST = (
     Field("lo", 16, signed=True),
     Field("hi", 16, signed=True),
     Field("zero_point", 16, signed=True),
+    Field("function_en", 1),  # `table`: number of the function
 )
 
 OPERATIONS: dict[Op, tuple[Field, ...]] = {
     Op.END: (),
     # ext -> mem, `count` entries (lane groups; table entries for EXP and TABLE) from `addr`.
     # Entries are packed without gaps from `ext`: act L bytes, wide 2L bytes, param 8L bytes
-    # (per channel: bias int32, mult int16, shift uint8, 0), exp 4 bytes, table 1 byte.
+    # (per channel: bias int32, mult int16, shift uint8, 0), exp 4 bytes, table 1 byte, function 8.
     Op.LOAD: (
         Field("mem", 3),
-        Field("addr", _ADDR),  # word (act, wide), group (param), table number (exp, table)
+        # word (act, wide), group (param), number of the table (exp, table, function)
+        Field("addr", _ADDR),
         Field("count", 22),
         Field("ext", 32),
     ),
@@ -204,10 +208,15 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # Static weights: `columns` columns of `rows` weights, each column padded to whole beats.
     # A tile is `cols` columns, the last column of the tile first. int4: two weights per byte,
     # low nibble first. The number of beats is columns * ceil(rows / weights per beat).
+    # With `scales` above 0, before every `group_tiles` tiles there are `cols` bytes more, padded to
+    # whole beats: the factor of each column's sums of these tiles, the first column's first;
+    # `scales` such blocks in all.
     Op.FETCH_STREAM: (
         Field("ext", 32),
         Field("columns", 24),
         Field("int4", 1),
+        Field("group_tiles", 8),
+        Field("scales", 20),
     ),
     # Stationary operand from act: for nt, for kt, for c = cols-1 .. 0: column = the word at
     # base + (nt*cols + c)*stride + kt, all zero if nt*cols + c >= n; if kt is the last, lanes
@@ -221,7 +230,8 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
         Field("k_last", 7),  # 1..rows
     ),
     # For kt < k_tiles: take the next weight tile; for t < rows: acc[acc + t] (+)= tile * the word
-    # at base + t*stride + kt. kt = 0 overwrites. `unsigned`: the codes are uint8.
+    # at base + t*stride + kt. kt = 0 overwrites. `unsigned`: the codes are uint8. The sums of a
+    # tile that came with scales are multiplied by them.
     Op.MATMUL: (
         Field("base", _ADDR),
         Field("stride", _STRIDE),

@@ -8,7 +8,7 @@ from typing import Any
 
 from intformer.isa import Op, Unit
 from intformer.program import Program, RunResult
-from intformer.sim.iss.array import column_beats
+from intformer.sim.iss.array import stream_beats
 from intformer.sim.iss.timing import StepTiming
 
 __all__ = [
@@ -49,7 +49,7 @@ def roofline(program: Program, *, cycles: int | None = None) -> dict[str, Any]:
             compute += ins["rows"] * ins["k_tiles"]
             array += max(ins["rows"], 2 * config.cols) * ins["k_tiles"]
         elif ins.op == Op.FETCH_STREAM:
-            beats += ins["columns"] * column_beats(config, int4=bool(ins["int4"]))
+            beats += stream_beats(config, ins)
         elif ins.op in (Op.LOAD, Op.STORE, Op.GATHER):
             beats += _dma_beats(program, step.instruction)
     limits = {"array": array, "memory": beats}

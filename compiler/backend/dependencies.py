@@ -20,6 +20,7 @@ def memory_words(config: CoreConfig) -> dict[str, int]:
         "param": config.param_groups,
         "exp": config.exp_tables,
         "table": config.act_tables,
+        "function": config.functions,
         "acc": config.acc_depth,
     }
 

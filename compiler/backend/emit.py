@@ -12,12 +12,13 @@ from intformer.compiler.backend.storage import Storage
 from intformer.compiler.integer_graph import IntGraph
 from intformer.config import CoreConfig
 from intformer.errors import DoesNotFit
+from intformer.function_layout import ENTRIES
 from intformer.isa import Mem, Op, Unit
 
 __all__ = ["AccRegion", "Draft", "Lowering", "Span"]
 
 Span = tuple[str, NDArray[np.int64]]
-"""A memory (``act``, ``wide``, ``param``, ``exp``, ``table``, ``acc``) and the words of it."""
+"""A memory (``act``, ``wide``, ``param``, ``exp``, ``table``, ``function``, ``acc``) and its words."""
 
 
 @dataclass(eq=False)
@@ -82,7 +83,11 @@ class Lowering:
         self.jobs = 0
         self.param_used = 0
         self._param_next = 0
-        self._slots = {Mem.EXP: _Slots(config.exp_tables), Mem.TABLE: _Slots(config.act_tables)}
+        self._slots = {
+            Mem.EXP: _Slots(config.exp_tables),
+            Mem.TABLE: _Slots(config.act_tables),
+            Mem.FUNCTION: _Slots(config.functions),
+        }
 
     def add(self, draft: Draft) -> Draft:
         """Append an instruction."""
@@ -118,10 +123,14 @@ class Lowering:
         return first
 
     def load_table(self, mem: Mem, data: bytes, node: str) -> int:
-        """Table number in ``mem`` (EXP or TABLE) that holds ``data``, loaded if it is not there."""
+        """Number of the table in ``mem`` (EXP, TABLE or FUNCTION) that holds ``data``.
+
+        It is loaded if it is not there.
+        """
         slot, missing = self._slots[mem].get(data)
         if missing:
-            fields = {"mem": mem, "addr": slot, "count": 256}
+            count = ENTRIES if mem is Mem.FUNCTION else 256
+            fields = {"mem": mem, "addr": slot, "count": count}
             what = mem.name.lower()
             self._load(fields, f"{node}.{what}", data, node, (what, np.array([slot])))
         return slot

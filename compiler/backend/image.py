@@ -47,12 +47,19 @@ class Image:
 
 
 def weight_bytes(
-    codes: NDArray[Any], tiles: list[tuple[int, int]], config: CoreConfig, *, int4: bool
+    codes: NDArray[Any],
+    tiles: list[tuple[int, int]],
+    config: CoreConfig,
+    *,
+    int4: bool,
+    scales: NDArray[Any] | None = None,
 ) -> bytes:
     """Weights ``[N, K]`` as FETCH_STREAM reads them.
 
     By tile (output channels ``first <= n < end``), by contraction word, the tile's last column
-    first; each column is ``rows`` weights, padded to whole beats.
+    first; each column is ``rows`` weights, padded to whole beats. With ``scales`` ``[N, groups]``
+    (groups of whole words) the scales of the tile's columns come before each group of words, one
+    byte each, the first column's first, padded to whole beats.
     """
     height, cols = config.rows, config.cols
     k_tiles = -(-codes.shape[1] // height)
@@ -65,10 +72,21 @@ def weight_bytes(
         even = np.zeros((len(columns), height + height % 2), np.uint8)
         even[:, :height] = columns & 15
         columns = even[:, 0::2] | (even[:, 1::2] << 4)
-    size = -(-columns.shape[1] // config.bus_bytes) * config.bus_bytes
+    size = _whole_beats(columns.shape[1], config)
     beats = np.zeros((len(columns), size), np.uint8)
     beats[:, : columns.shape[1]] = columns
-    return beats.tobytes()
+    if scales is None:
+        return beats.tobytes()
+    groups = scales.shape[1]
+    blocks = np.zeros((len(tiles), groups, _whole_beats(cols, config)), np.uint8)
+    for block, (first, end) in zip(blocks, tiles, strict=True):
+        block[:, : end - first] = scales[first:end].T
+    weights = beats.reshape(len(tiles), groups, -1)
+    return np.concatenate([blocks, weights], axis=2).tobytes()
+
+
+def _whole_beats(size: int, config: CoreConfig) -> int:
+    return -(-size // config.bus_bytes) * config.bus_bytes
 
 
 def parameter_bytes(

@@ -12,7 +12,7 @@ from intformer.compiler.backend.image import weight_bytes
 from intformer.compiler.backend.layout import RowRun, row_runs, row_words, rows_of
 from intformer.compiler.backend.lower_post import Epilogue, Params
 from intformer.compiler.backend.uses import is_static
-from intformer.compiler.integer_graph import MatMul
+from intformer.compiler.integer_graph import MatMul, check_groups
 from intformer.errors import DoesNotFit, UserError
 from intformer.isa import Op
 
@@ -20,6 +20,8 @@ __all__ = ["lower_matmul"]
 
 Matrix = NDArray[np.int64]
 Tile = tuple[int, int]
+GROUP_TILES_MAX = 255
+"""Most words of the contraction that one scale serves."""
 
 
 def lower_matmul(low: Lowering, node: MatMul) -> None:
@@ -39,10 +41,34 @@ class _MatMulLowering:
             raise UserError(f"{node.name}: operand {b!r} must be int8")
         if self.k_tiles > 4095:
             raise DoesNotFit(f"{node.name}: contraction of {self.k}; raise rows")
+        self.group_tiles = self._group_tiles()
         self.epilogue = Epilogue(low, node.name, node.post, node.output)
         self.segments = self.epilogue.segments()
         self.source = rows_of(low.storage.positions(a))
         self.chunk = max(1, low.config.acc_depth // 2)
+
+    def _group_tiles(self) -> int:
+        """Words of the contraction that share a scale; 0 without groups."""
+        low, node, rows = self.low, self.node, self.low.config.rows
+        if node.group == 0 and node.group_scales is None:
+            return 0
+        if not is_static(low.graph, node):
+            raise UserError(f"{node.name}: only constant weights can have groups")
+        try:
+            check_groups(node, low.graph.tensors[self.b].shape)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        if not low.config.group_scales:
+            raise UserError(
+                f"{node.name}: weights in groups of {node.group}, but the core "
+                f"{low.config.name!r} has no scales for groups; set group_scales"
+            )
+        if node.group % rows or node.group // rows > GROUP_TILES_MAX:
+            raise UserError(
+                f"{node.name}: groups must be a multiple of the array's rows ({rows}), at most "
+                f"{GROUP_TILES_MAX} times, not {node.group}"
+            )
+        return node.group // rows
 
     def run(self) -> None:
         """Parameters once if they fit; else by blocks of tiles, weights by block too."""
@@ -79,14 +105,20 @@ class _MatMulLowering:
         low, node = self.low, self.node
         const = np.asarray(low.graph.tensors[self.b].const)
         int4 = node.weight_bits == 4
-        ext = low.image.add(f"{self.b}.weights", weight_bytes(const, tiles, low.config, int4=int4))
+        scales = None if node.group_scales is None else np.asarray(node.group_scales)
+        data = weight_bytes(const, tiles, low.config, int4=int4, scales=scales)
+        ext = low.image.add(f"{self.b}.weights", data)
         columns = len(tiles) * self.k_tiles * low.config.cols
         per_beat = low.config.bus_bytes * (2 if int4 else 1)
         beats = columns * row_words(low.config.rows, per_beat)
+        groups = len(tiles) * self.k_tiles // self.group_tiles if self.group_tiles else 0
+        beats += groups * row_words(low.config.cols, low.config.bus_bytes)
         for run in self._runs(self.source):
             fields = {"ext": ext, "columns": columns, "int4": int(int4)}
+            if groups:
+                fields |= {"group_tiles": self.group_tiles, "scales": groups}
             self._fetch(Draft(Op.FETCH_STREAM, fields, node.name, cycles=beats))
-            self._tiles(run, tiles, params, column_cycles=beats // columns)
+            self._tiles(run, tiles, params, column_cycles=beats / columns)
 
     def _dynamic(self, tiles: list[Tile], params: Params) -> None:
         low = self.low
@@ -151,11 +183,11 @@ class _MatMulLowering:
         self.low.add(draft)
 
     def _tiles(
-        self, run: RowRun, tiles: list[Tile], params: Params, *, column_cycles: int = 1
+        self, run: RowRun, tiles: list[Tile], params: Params, *, column_cycles: float = 1
     ) -> None:
         low = self.low
         words = self.source[run.first : run.end]
-        per_tile = max(run.count, column_cycles * low.config.cols + 2)
+        per_tile = max(run.count, round(column_cycles * low.config.cols) + 2)
         reads = [low.words(self.a, words)]
         for tile in tiles:
             region = AccRegion(run.count)

@@ -12,7 +12,9 @@ from intformer.compiler.backend.image import parameter_bytes
 from intformer.compiler.backend.layout import column_segments, row_runs, row_words, rows_of
 from intformer.compiler.integer_graph import Pointwise, PostParams
 from intformer.errors import UserError
+from intformer.function_layout import pack_function
 from intformer.isa import Mem, Op
+from intformer.reference import LIMITS, QuadraticTable, check_function
 
 __all__ = ["Epilogue", "lower_pointwise"]
 
@@ -44,6 +46,29 @@ class Epilogue:
             low_res = low.storage.positions(post.residual)
             self.res = rows_of(np.ascontiguousarray(np.broadcast_to(low_res, shape)))
             self._require_signed(post.residual)
+        if post.function is not None:
+            self._require_function(post.function)
+
+    def _require_function(self, function: QuadraticTable) -> None:
+        config, post = self.low.config, self.post
+        if not config.functions:
+            raise UserError(
+                f"{self.node}: a function of int16 codes, but the core {config.name!r} holds no "
+                "functions; set functions to 1 or more"
+            )
+        dtype = self.low.graph.tensors[self.output].dtype
+        low, high = LIMITS[dtype]
+        if post.table is not None:
+            raise UserError(f"{self.node}: a table and a function")
+        if function.lo < low or function.hi > high:
+            raise UserError(
+                f"{self.node}: a function with results {function.lo}..{function.hi} for a tensor "
+                f"of {dtype}"
+            )
+        try:
+            check_function(function)
+        except ValueError as error:
+            raise UserError(f"{self.node}: {error}") from None
 
     def _require_signed(self, tensor: str) -> None:
         if self.low.graph.tensors[tensor].dtype == "uint8":
@@ -150,6 +175,10 @@ class Epilogue:
             slot = self.low.load_table(Mem.TABLE, data, self.node)
             fields |= {"table_en": 1, "table": slot}
             reads.append(("table", np.array([slot])))
+        if post.function is not None:
+            slot = self.low.load_table(Mem.FUNCTION, pack_function(post.function), self.node)
+            fields |= {"function_en": 1, "table": slot}
+            reads.append(("function", np.array([slot])))
         return fields, reads
 
     def _place(self, role: str, tensor: str, position: int, stride: int) -> dict[str, int]:

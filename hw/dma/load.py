@@ -9,8 +9,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
+from intformer.function_layout import ENTRY_BYTES, TABLE_STRIDE
 from intformer.hw.dma.gearbox import Gearbox
 from intformer.hw.memory.bursts import BurstReader
+from intformer.hw.memory.functions import FunctionWrite
 from intformer.hw.ports import ReadBurstPort, WritePort
 from intformer.isa import Mem
 from intformer.reference import EXP_BITS
@@ -30,6 +32,7 @@ def entry_bytes(config: CoreConfig, mem: Mem) -> int:
         Mem.PARAM: 8 * config.lanes,
         Mem.EXP: 4,
         Mem.TABLE: 1,
+        Mem.FUNCTION: ENTRY_BYTES,
     }
     return sizes[mem]
 
@@ -46,13 +49,16 @@ def write_ports(config: CoreConfig) -> dict[str, wiring.Member]:
     table = data.StructLayout({"table": 2, "index": 8, "data": 8})
     exp = data.StructLayout({"table": 2, "index": 8, "data": EXP_BITS})
     param = data.StructLayout({"addr": 12, "data": 64 * config.lanes})
-    return {
+    ports = {
         "act_write": Out(WritePort(config, bits=8)),
         "wide_write": Out(WritePort(config, bits=16)),
         "param_write": Out(stream.Signature(param)),
         "exp_write": Out(stream.Signature(exp)),
         "table_write": Out(stream.Signature(table)),
     }
+    if config.functions:
+        ports["function_write"] = Out(stream.Signature(FunctionWrite()))
+    return ports
 
 
 class LoadEngine(wiring.Component):
@@ -69,15 +75,16 @@ class LoadEngine(wiring.Component):
     row_addr: ``In(stream)`` of 32-bit addresses, one per row, from the third cycle after ``start``
         on.
     mem_read: ``Out(ReadBurstPort)``.
-    act_write, wide_write, param_write, exp_write, table_write: see :func:`write_ports`. The last
-        three must always be ready.
+    act_write, wide_write, param_write, exp_write, table_write, function_write: see
+        :func:`write_ports`. All but the first two must always be ready.
     moved: ``Out(1)``; an entry leaves the gearbox, or is written, in this cycle.
     done: ``Out(1)``; one cycle after the last entry was taken.
     """
 
     def __init__(self, config: CoreConfig) -> None:
         self._config = config
-        self._sizes = [(config.bus_bytes, entry_bytes(config, mem)) for mem in Mem]
+        memories = [mem for mem in Mem if mem is not Mem.FUNCTION or config.functions]
+        self._sizes = [(config.bus_bytes, entry_bytes(config, mem)) for mem in memories]
         super().__init__(
             {
                 "start": In(1),
@@ -128,11 +135,15 @@ class LoadEngine(wiring.Component):
         whole_row = Signal.like(groups, reset_less=True)
         row_end = groups[-1]
         is_table = (self.mem == Mem.EXP) | (self.mem == Mem.TABLE)
+        first: Value = Mux(is_table, self.addr.shift_left(8), self.addr)
+        if config.functions:
+            entries = self.addr.shift_left(TABLE_STRIDE.bit_length() - 1)
+            first = Mux(self.mem == Mem.FUNCTION, entries, first)
         m.d.comb += gearbox.last.eq(row_end)
         with m.If(self.start):
             m.d.sync += [
                 following.eq(self.addr + self.stride),
-                place.word.eq(Mux(is_table, self.addr.shift_left(8), self.addr)),
+                place.word.eq(first),
                 place.sub.eq(0),
                 rows.eq(self.rows - 2),
                 groups.eq(self.groups - 2),
@@ -196,6 +207,14 @@ class LoadEngine(wiring.Component):
                 port.payload.table.eq(place.word[8:]),
                 port.payload.index.eq(place.word),
                 port.payload.data.eq(gearbox.output(mem)),
+            ]
+        if config.functions:
+            function = self.function_write
+            m.d.comb += [
+                function.valid.eq(gearbox.valid & (self.mem == Mem.FUNCTION)),
+                function.payload.index.eq(place.word),
+                function.payload.table.eq(place.word[len(function.payload.index) :]),
+                function.payload.data.eq(gearbox.output(Mem.FUNCTION)),
             ]
         written = fifo.r_rdy & fifo.r_en
         m.d.comb += self.moved.eq(gearbox.valid | written)

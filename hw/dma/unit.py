@@ -43,6 +43,8 @@ class DmaUnit(wiring.Component):
     act_write, wide_write: ``Out(WritePort)``.
     param_write: ``Out(stream)`` of ``{addr: 12, data: 64*lanes}``.
     exp_write, table_write: ``Out(stream)`` of ``{table: 2, index: 8, data: 24 or 8}``.
+    function_write: ``Out(stream)`` of :class:`~intformer.hw.memory.functions.FunctionWrite`; with
+        ``functions`` only.
     """
 
     def __init__(self, config: CoreConfig) -> None:

@@ -7,8 +7,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from intformer.config import CoreConfig
+from intformer.hw.memory.functions import SEGMENT, limits_layout
 from intformer.hw.parts.streams import delay
 from intformer.hw.ports import READ_LATENCY
+from intformer.hw.post.function import FunctionLane
 from intformer.hw.post.requantize import Requantize
 from intformer.reference import MULT_BITS, SHIFT_MIN
 
@@ -33,13 +35,16 @@ def constants_layout() -> data.StructLayout:
             "lo": signed(16),
             "hi": signed(16),
             "table_en": 1,
+            "function_en": 1,
         }
     )
 
 
 class PostLane(wiring.Component):
     """``clip(((x + bias) * mult >> shift) + (r * res_mult >> res_shift) + zero_point, lo, hi)``,
-    then, with ``table_en``, the table's entry for its low byte; both shifts round half up.
+    then, with ``table_en``, the table's entry for its low byte; both shifts round half up. With
+    ``function_en``, if the core has functions, :class:`~intformer.hw.post.function.FunctionLane`
+    of it instead.
 
     A pipeline: takes a value per cycle, never stalls.
 
@@ -57,6 +62,7 @@ class PostLane(wiring.Component):
     r: ``In(signed(16))``; :attr:`residual_latency` cycles after ``x``.
     index: ``Out(8)``; for the table.
     entry: ``In(8)``; ``READ_LATENCY`` cycles after ``index``.
+    limits, segment, function_entry: with ``functions`` only: see ``FunctionLane``.
     o: ``Out(16)``; :attr:`latency` cycles after ``x``.
     """
 
@@ -69,17 +75,23 @@ class PostLane(wiring.Component):
             multipliers=config.multipliers,
             target=target,
         )
-        super().__init__(
-            {
-                "constants": In(constants_layout()),
-                "x": In(signed(32)),
-                "param": In(64),
-                "r": In(signed(16)),
-                "index": Out(8),
-                "entry": In(8),
-                "o": Out(16),
+        members = {
+            "constants": In(constants_layout()),
+            "x": In(signed(32)),
+            "param": In(64),
+            "r": In(signed(16)),
+            "index": Out(8),
+            "entry": In(8),
+            "o": Out(16),
+        }
+        self._function = FunctionLane(config, target=target) if config.functions else None
+        if self._function is not None:
+            members |= {
+                "limits": In(limits_layout()),
+                "segment": Out(self._function.segment.shape()),
+                "function_entry": In(SEGMENT),
             }
-        )
+        super().__init__(members)
 
     @property
     def residual_latency(self) -> int:
@@ -89,7 +101,9 @@ class PostLane(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from ``x`` to ``o``."""
-        return self._main.latency + 3 + READ_LATENCY + 1
+        clipped = self._main.latency + 3
+        table = READ_LATENCY if self._function is None else self._function.latency
+        return clipped + table + 1
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -113,8 +127,25 @@ class PostLane(wiring.Component):
         passed = delay(m, clipped, READ_LATENCY, name="clipped", reset_less=True)
         output = Signal(16, reset_less=True)
         m.d.sync += output.eq(Mux(constants.table_en, self.entry, passed))
+        if self._function is not None:
+            output = self._add_function(m, clipped, output)
         m.d.comb += self.o.eq(output)
         return m
+
+    def _add_function(self, m: Module, clipped: Signal, output: Signal) -> Signal:
+        """The function's result, or what else leaves the lane, both as late as the function."""
+        m.submodules.function = function = self._function
+        m.d.comb += [
+            function.x.eq(clipped),
+            function.limits.eq(self.limits),
+            function.entry.eq(self.function_entry),
+            self.segment.eq(function.segment),
+        ]
+        cycles = function.latency - READ_LATENCY - 1
+        waiting = delay(m, output, cycles, name="output", reset_less=True)
+        chosen = Signal.like(output, name="chosen", reset_less=True)
+        m.d.sync += chosen.eq(Mux(self.constants.function_en, function.o, waiting))
+        return chosen
 
     def _clip(self, m: Module, total: Signal) -> Signal:
         """``total`` between the limits, two cycles later."""

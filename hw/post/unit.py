@@ -5,15 +5,20 @@
     accumulators ─┐                                     ┌► act
     act or wide  ─┴► + bias ► x mult >> shift ─┐        │
     act or wide  ──► x res_mult >> res_shift ──┴► + zero_point ► clip ► table ─┴► wide
+                                                                    or function
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
+from intformer.hw.memory.functions import FUNCTION_ADDRESS, SEGMENT, limits_layout
 from intformer.hw.parts.access import RESPONSES, GroupReader, GroupWriter
 from intformer.hw.parts.streams import ClaimFifo, CreditFifo, delay
 from intformer.hw.parts.walk import GroupCounter
@@ -25,13 +30,20 @@ from intformer.hw.ports import (
     WritePort,
     operation_layout,
 )
+from intformer.hw.post.function import FunctionLane
 from intformer.hw.post.lane import PostLane, constants_layout
 from intformer.isa import Op
 
 __all__ = ["PostUnit"]
 
-_RESULTS = 32
-"""Places for results: more than the pipeline holds."""
+_BEHIND = 4
+"""Cycles from a result to its place in the FIFO being free again, at the least."""
+
+
+@cache
+def _function_cycles(config: CoreConfig) -> int:
+    """Cycles that the lanes take longer for the sake of functions."""
+    return FunctionLane(config).latency - READ_LATENCY if config.functions else 0
 
 
 class PostUnit(wiring.Component):
@@ -52,6 +64,9 @@ class PostUnit(wiring.Component):
     param: ``Out(ParamReadPort)``.
     table_addr, table_data: activation tables, one address ``{index: 8, table: 2}`` and one entry
         per lane, ``READ_LATENCY`` later.
+    function_table, function_limits, function_addr, function_data: with ``functions`` only; see
+        ``table``, ``limits``, ``addr`` and ``data`` of
+        :class:`~intformer.hw.memory.functions.FunctionTables`.
     act_write, wide_write: ``Out(WritePort)``.
     """
 
@@ -60,32 +75,38 @@ class PostUnit(wiring.Component):
         lanes = config.lanes
         self._lanes = [PostLane(config, target=target) for _ in range(lanes)]
         address = data.StructLayout({"index": 8, "table": 2})
-        super().__init__(
-            {
-                "unit": In(UnitPort()),
-                "acc_addr": Out(12),
-                "acc_data": In(32 * config.cols),
-                "act_src": Out(NarrowReadPort(8 * lanes)),
-                "wide_src": Out(NarrowReadPort(16 * lanes)),
-                "act_res": Out(NarrowReadPort(8 * lanes)),
-                "wide_res": Out(NarrowReadPort(16 * lanes)),
-                "param": Out(ParamReadPort(config)),
-                "table_addr": Out(data.ArrayLayout(address, lanes)),
-                "table_data": In(data.ArrayLayout(8, lanes)),
-                "act_write": Out(WritePort(config, bits=8)),
-                "wide_write": Out(WritePort(config, bits=16)),
+        members = {
+            "unit": In(UnitPort()),
+            "acc_addr": Out(12),
+            "acc_data": In(32 * config.cols),
+            "act_src": Out(NarrowReadPort(8 * lanes)),
+            "wide_src": Out(NarrowReadPort(16 * lanes)),
+            "act_res": Out(NarrowReadPort(8 * lanes)),
+            "wide_res": Out(NarrowReadPort(16 * lanes)),
+            "param": Out(ParamReadPort(config)),
+            "table_addr": Out(data.ArrayLayout(address, lanes)),
+            "table_data": In(data.ArrayLayout(8, lanes)),
+            "act_write": Out(WritePort(config, bits=8)),
+            "wide_write": Out(WritePort(config, bits=16)),
+        }
+        if config.functions:
+            members |= {
+                "function_table": Out(2),
+                "function_limits": In(limits_layout()),
+                "function_addr": Out(data.ArrayLayout(FUNCTION_ADDRESS, lanes)),
+                "function_data": In(data.ArrayLayout(SEGMENT, lanes)),
             }
-        )
+        super().__init__(members)
 
     @staticmethod
-    def instruction_cycles(op: Op, *, groups: int, residual: bool) -> int:
+    def instruction_cycles(config: CoreConfig, op: Op, *, groups: int, residual: bool) -> int:
         """Cycles from the acceptance of a command to ``done`` while every port is granted.
 
         ``groups``: rows times lane groups per row. ``residual``: ``res_en``. What lies in a
         scratchpad has to be read first.
         """
         reading = READ_LATENCY + 1 if op == Op.POST_MEM or residual else 0
-        return groups + reading + 2 * READ_LATENCY + 20
+        return groups + reading + 2 * READ_LATENCY + 20 + _function_cycles(config)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -110,9 +131,11 @@ class PostUnit(wiring.Component):
         self._control(m, fields, from_acc, start, (source, residual, writer))
         self._places(m, fields, source, residual, writer)
 
-        m.submodules.results = results = CreditFifo(16 * config.lanes, depth=_RESULTS)
-        connect(m, results.o, writer.i)
         lane = self._lanes[0]
+        # More places for results than the pipeline holds.
+        depth = 1 << ceil_log2(READ_LATENCY + 1 + lane.latency + _BEHIND)
+        m.submodules.results = results = CreditFifo(16 * config.lanes, depth=depth)
+        connect(m, results.o, writer.i)
         group = 16 * config.lanes
         stored = ClaimFifo(group, depth=RESPONSES, latency=READ_LATENCY)
         added = ClaimFifo(group, depth=RESPONSES, latency=READ_LATENCY + 1 + lane.residual_latency)
@@ -217,7 +240,7 @@ class PostUnit(wiring.Component):
             mult.eq(Mux(fields.res_en, fields.res_mult, 0)),
         ]
         m.d.comb += [constants.mult.eq(mult), constants.shift.eq(fields.res_shift)]
-        for name in ("zero_point", "lo", "hi", "table_en"):
+        for name in ("zero_point", "lo", "hi", "table_en", "function_en"):
             m.d.comb += constants[name].eq(fields[name])
         for k, lane in enumerate(self._lanes):
             m.submodules[f"lane_{k}"] = lane
@@ -230,4 +253,13 @@ class PostUnit(wiring.Component):
                 self.table_addr[k].table.eq(fields.table),
                 lane.entry.eq(self.table_data[k]),
             ]
+        if self._config.functions:
+            m.d.comb += self.function_table.eq(fields.table)
+            for k, lane in enumerate(self._lanes):
+                m.d.comb += [
+                    lane.limits.eq(self.function_limits),
+                    lane.function_entry.eq(self.function_data[k]),
+                    self.function_addr[k].segment.eq(lane.segment),
+                    self.function_addr[k].table.eq(fields.table),
+                ]
         m.d.comb += results.i.eq(Cat(lane.o for lane in self._lanes))

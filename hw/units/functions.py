@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from intformer.reference.tables import (
     COEFFICIENT_BITS,
+    CURVATURE_SHIFT_MAX,
     GUARD_BITS,
     SEGMENT_BITS,
+    SEGMENTS,
+    SLOPE_SHIFT_MAX,
     QuadraticTable,
 )
 
@@ -36,10 +39,8 @@ RANGES = {
 """Codes of each type."""
 
 _HALF = 1 << (SEGMENT_BITS - 1)
-_SEGMENTS = 65536 >> SEGMENT_BITS
 _MARGIN = 1 << 14
 """Codes past the output's range up to which a function is followed."""
-_SLOPE_SHIFT_MAX, _CURVATURE_SHIFT_MAX = 10, 16
 
 
 @dataclass(frozen=True)
@@ -142,9 +143,9 @@ def quadratic_coefficients(function: Function, x: Coding, y: Coding) -> Quadrati
         float(np.abs(fit[1] + fit[2] * t).max()) for fit, (t, _) in zip(fits, segments, strict=True)
     )
     limit = (1 << (COEFFICIENT_BITS - 1)) - 4
-    slope_shift = _largest_shift(slope_bound * 2**GUARD_BITS, limit, _SLOPE_SHIFT_MAX)
+    slope_shift = _largest_shift(slope_bound * 2**GUARD_BITS, limit, SLOPE_SHIFT_MAX)
     curvature_bound = float(np.abs(fits[:, 2]).max()) * 2 ** (GUARD_BITS + slope_shift)
-    curvature_shift = _largest_shift(curvature_bound, limit, _CURVATURE_SHIFT_MAX)
+    curvature_shift = _largest_shift(curvature_bound, limit, CURVATURE_SHIFT_MAX)
     slope_unit = 2.0 ** (GUARD_BITS + slope_shift)
     entries = []
     for fit, (t, f) in zip(fits, segments, strict=True):
@@ -185,11 +186,11 @@ def _segments(
     exact: NDArray[np.float64], breaks: tuple[int, ...]
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
     """Offsets and values of every segment, moved to the breaks."""
-    starts = [2 * _HALF * k for k in range(_SEGMENTS)] + [65536]
+    starts = [2 * _HALF * k for k in range(SEGMENTS)] + [65536]
     for position in breaks:
         starts[(position >> SEGMENT_BITS) + 1] = position
     result = []
-    for k in range(_SEGMENTS):
+    for k in range(SEGMENTS):
         u = np.arange(starts[k], starts[k + 1])
         result.append((u - (2 * _HALF * k + _HALF), exact[u]))
     return result

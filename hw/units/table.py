@@ -29,6 +29,7 @@ from intformer.hw.units.product import ExactProduct, times
 from intformer.reference.integers import IntArray
 from intformer.reference.tables import (
     COEFFICIENT_BITS,
+    CONSTANT_BITS,
     GUARD_BITS,
     SEGMENT_BITS,
     QuadraticTable,
@@ -38,10 +39,9 @@ from intformer.reference.tables import (
 
 __all__ = ["TableFunction"]
 
-_CONSTANT_BITS = 28
 _ENTRY = data.StructLayout(
     {
-        "constant": signed(_CONSTANT_BITS),
+        "constant": signed(CONSTANT_BITS),
         "slope": signed(COEFFICIENT_BITS),
         "curvature": signed(COEFFICIENT_BITS),
     }
@@ -193,7 +193,7 @@ class TableFunction(PipelinedUnit):
             m,
             constant + (rise >> table.slope_shift),
             name=f"sum_{lane}",
-            shape=signed(_CONSTANT_BITS + 1),
+            shape=signed(CONSTANT_BITS + 1),
         )
         y = y >> GUARD_BITS
         clipped = Mux(y < table.lo, table.lo, Mux(y > table.hi, table.hi, y))

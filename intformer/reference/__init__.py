@@ -10,7 +10,7 @@ saturates. Sums are exact in int64; the compiler proves that they fit the hardwa
 """
 
 from intformer.reference.elementwise import elementwise_add, elementwise_multiply
-from intformer.reference.groups import group_scale, grouped_matmul
+from intformer.reference.groups import GROUP_SCALE_BITS, group_scale, grouped_matmul
 from intformer.reference.integers import LIMITS, IntArray
 from intformer.reference.norm import BETA_SHIFT, NORM_BITS, NORM_FRACTION, layernorm, rmsnorm
 from intformer.reference.rescale import (
@@ -34,12 +34,20 @@ from intformer.reference.softmax import (
     softmax,
     softmax_keep,
 )
-from intformer.reference.tables import QuadraticTable, quadratic_table, table_lookup
+from intformer.reference.tables import (
+    BREAKS_MAX,
+    QuadraticTable,
+    check_function,
+    quadratic_table,
+    table_lookup,
+)
 
 __all__ = [
     "ACC_BITS",
     "BETA_SHIFT",
+    "BREAKS_MAX",
     "EXP_BITS",
+    "GROUP_SCALE_BITS",
     "LIMITS",
     "MULT_BITS",
     "NORM_BITS",
@@ -52,6 +60,7 @@ __all__ = [
     "IntArray",
     "QuadraticTable",
     "argmax",
+    "check_function",
     "elementwise_add",
     "elementwise_multiply",
     "exponential",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from intformer.reference.integers import IntArray, check_width
+from intformer.reference.tables import QuadraticTable, check_function, quadratic_table
 
 __all__ = [
     "ACC_BITS",
@@ -74,14 +75,19 @@ def post(
     lo: int,
     hi: int,
     table: IntArray | None = None,
+    function: QuadraticTable | None = None,
 ) -> NDArray[np.int64]:
     """The epilogue: bias, rescale, residual, zero point, saturation and activation table.
 
     ``y = clip(requantize(x + bias, mult, shift) + requantize(residual, res_mult, res_shift)
     + zero_point, lo, hi)``, then ``table[y & 255]`` if a table is given (then lo..hi must lie
-    in -128..127). ``bias``, ``mult`` and ``shift`` are per channel (last axis) or scalar. The
-    same function serves accumulators and element-wise operations on stored tensors.
+    in -128..127), or ``quadratic_table(y, table=function)`` if a function is given (then lo..hi
+    must lie in -32768..32767, and :func:`check_function` must hold). ``bias``, ``mult`` and
+    ``shift`` are per channel (last axis) or scalar. The same function serves accumulators and
+    element-wise operations on stored tensors.
     """
+    if table is not None and function is not None:
+        raise ValueError("an epilogue has a table or a function, not both")
     total = np.asarray(x, dtype=np.int64) + np.asarray(bias, dtype=np.int64)
     y = requantize(total, np.asarray(mult), np.asarray(shift))
     if residual is not None:
@@ -93,6 +99,11 @@ def post(
         if lo < -128 or hi > 127:
             raise ValueError(f"a table needs lo..hi within -128..127, not {lo}..{hi}")
         y = np.asarray(table, dtype=np.int64)[y & 0xFF]
+    if function is not None:
+        if lo < -32768 or hi > 32767:
+            raise ValueError(f"a function needs lo..hi within int16, not {lo}..{hi}")
+        check_function(function)
+        y = quadratic_table(y, table=function)
     return y
 
 

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from intformer import reference
 from intformer.config import CoreConfig
 from intformer.isa import Instruction, Op
+from intformer.reference.integers import check_width
 from intformer.sim.iss.machine import Array, Machine, SimulationError, Write
 
-__all__ = ["activations", "column_beats", "fetch_columns", "products"]
+__all__ = [
+    "Columns",
+    "activations",
+    "column_beats",
+    "fetch_columns",
+    "products",
+    "scale_beats",
+    "stream_beats",
+]
+
+
+class Columns(NamedTuple):
+    """Weights ``[columns, rows]`` (int8) in the order of the column FIFO, each with the ``scales``
+    ``[columns]`` (uint8) of its sums; ``marks``: for each tile, whether scales come before it.
+    """
+
+    weights: Array
+    scales: Array
+    marks: Array
+
+    @classmethod
+    def plain(cls, weights: Array, *, cols: int) -> Columns:
+        """Without scales: all are 1."""
+        count = len(weights)
+        return cls(weights, np.ones(count, np.uint8), np.zeros(count // cols, bool))
 
 
 def column_beats(config: CoreConfig, *, int4: bool) -> int:
@@ -17,18 +44,49 @@ def column_beats(config: CoreConfig, *, int4: bool) -> int:
     return -(-config.rows // (config.bus_bytes * (2 if int4 else 1)))
 
 
-def fetch_columns(machine: Machine, ins: Instruction) -> Array:
-    """The columns ``[columns, rows]`` (int8) that a FETCH puts into the column FIFO, in order."""
-    if ins.op == Op.FETCH_STREAM:
-        return _stream_columns(machine, ins)
-    return _act_columns(machine, ins)
+def scale_beats(config: CoreConfig) -> int:
+    """Beats of the scales of a group: a byte for each column of the array."""
+    return -(-config.cols // config.bus_bytes)
 
 
-def _stream_columns(machine: Machine, ins: Instruction) -> Array:
+def stream_beats(config: CoreConfig, ins: Instruction) -> int:
+    """Beats of a FETCH_STREAM."""
+    weights = ins["columns"] * column_beats(config, int4=bool(ins["int4"]))
+    return weights + ins["scales"] * scale_beats(config)
+
+
+def fetch_columns(machine: Machine, ins: Instruction) -> Columns:
+    """The columns that a FETCH puts into the column FIFO, in order."""
+    cols = machine.config.cols
+    if ins.op != Op.FETCH_STREAM:
+        return Columns.plain(_act_columns(machine, ins), cols=cols)
+    data = machine.read(
+        "ext",
+        ins["ext"] + np.arange(stream_beats(machine.config, ins) * machine.config.bus_bytes),
+    )
+    if not ins["scales"]:
+        return Columns.plain(_stream_columns(machine, ins, data), cols=cols)
+    return _grouped_columns(machine, ins, data)
+
+
+def _grouped_columns(machine: Machine, ins: Instruction, data: Array) -> Columns:
+    """Take scales and weights apart."""
+    config, groups, tiles = machine.config, ins["scales"], ins["group_tiles"]
+    if not config.group_scales:
+        raise SimulationError("scales in a stream, but the core has no group_scales")
+    if ins["columns"] != groups * tiles * config.cols:
+        raise SimulationError(f"{groups} groups of {tiles} tiles are not {ins['columns']} columns")
+    data = data.reshape(groups, -1)
+    first = scale_beats(config) * config.bus_bytes
+    weights = _stream_columns(machine, ins, np.ascontiguousarray(data[:, first:]))
+    # As the columns: the last one of the array first.
+    scales = np.repeat(data[:, None, : config.cols][:, :, ::-1], tiles, axis=1).ravel()
+    return Columns(weights, scales, np.arange(groups * tiles) % tiles == 0)
+
+
+def _stream_columns(machine: Machine, ins: Instruction, data: Array) -> Array:
     config, int4 = machine.config, bool(ins["int4"])
-    size = column_beats(config, int4=int4) * config.bus_bytes
-    data = machine.read("ext", ins["ext"] + np.arange(ins["columns"] * size))
-    data = data.reshape(-1, size)
+    data = data.reshape(-1, column_beats(config, int4=int4) * config.bus_bytes)
     if int4:
         nibbles = np.stack((data & 15, data >> 4), axis=-1).reshape(len(data), -1)
         data = ((nibbles ^ 8) - np.uint8(8)).astype(np.uint8)
@@ -62,16 +120,21 @@ def activations(machine: Machine, ins: Instruction) -> Array:
     return codes if ins["unsigned"] else codes.view(np.int8)
 
 
-def products(machine: Machine, ins: Instruction, words: Array, columns: Array) -> list[Write]:
+def products(machine: Machine, ins: Instruction, words: Array, columns: Columns) -> list[Write]:
     """Accumulator rows of a MATMUL: ``words`` times its tiles' ``columns``, in FIFO order."""
     config = machine.config
-    least = int(columns.min(initial=0))
+    least = int(columns.weights.min(initial=0))
     if least < config.weight_min:
         raise SimulationError(
             f"weight {least}: an array of kind {config.array} takes {config.weight_min}..127"
         )
-    tiles = columns.reshape(ins["k_tiles"], config.cols, config.rows)[:, ::-1, :]
+    tiles = columns.weights.reshape(ins["k_tiles"], config.cols, config.rows)[:, ::-1, :]
     weights = tiles.transpose(1, 0, 2).reshape(config.cols, -1)
     start = ins["acc"] * config.cols
-    sums = reference.matmul(words, weights)
+    scales = columns.scales.reshape(ins["k_tiles"], config.cols)[:, ::-1]
+    if (scales == 1).all():
+        sums = reference.matmul(words, weights)
+    else:
+        sums = reference.grouped_matmul(words, weights, scales.T)
+        check_width(sums, reference.ACC_BITS, "accumulator")
     return [Write("acc", start + np.arange(sums.size), sums.ravel())]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 
 from intformer.config import CoreConfig
 from intformer.hw.matmul.unit import MatmulTiming
 from intformer.isa import Instruction
+from intformer.sim.iss.array import Columns
 from intformer.sim.iss.events import Condition, Process, Scheduler
 from intformer.sim.iss.machine import Array, SimulationError
 from intformer.sim.iss.timing import StepTiming, TimingParameters
@@ -23,18 +26,20 @@ class ColumnFifo:
         self.asked = 0
         self.arrived = 0
         self.popped = 0
-        self._blocks: list[tuple[int, Array]] = []
+        self._blocks: list[tuple[int, Columns]] = []
         self._offset = 0
+        self._marks: deque[bool] = deque()
 
     @property
     def room(self) -> int:
         """Columns that may still be asked for."""
         return self.capacity - (self.asked - self.popped)
 
-    def supply(self, step: int, columns: Array) -> None:
+    def supply(self, step: int, columns: Columns) -> None:
         """The data of the columns that step ``step`` will put in."""
-        if len(columns):
+        if len(columns.weights):
             self._blocks.append((step, columns))
+            self._marks.extend(columns.marks.tolist())
 
     def arrive(self) -> None:
         self.arrived += 1
@@ -44,28 +49,35 @@ class ColumnFifo:
         self.popped += 1
         self.changed.notify()
 
-    def take(self, count: int) -> Array:
+    def next_tile(self) -> bool:
+        """Whether scales come before the next tile, once its first entry has arrived."""
+        return self._marks.popleft() if self._marks else False
+
+    def take(self, count: int) -> Columns:
         """The data of the next ``count`` columns."""
-        parts: list[Array] = []
+        weights: list[Array] = []
+        scales: list[Array] = []
         while count:
             if not self._blocks:
                 raise SimulationError(f"{count} columns are missing from the column FIFO")
             _, block = self._blocks[0]
-            part = block[self._offset : self._offset + count]
-            parts.append(part)
+            span = slice(self._offset, self._offset + count)
+            part = block.weights[span]
+            weights.append(part)
+            scales.append(block.scales[span])
             count -= len(part)
             self._offset += len(part)
-            if self._offset == len(block):
+            if self._offset == len(block.weights):
                 self._blocks.pop(0)
                 self._offset = 0
-        return np.concatenate(parts)
+        return Columns(np.concatenate(weights), np.concatenate(scales), np.zeros(0, bool))
 
     def leftover(self) -> tuple[int, int] | None:
         """Step and number of the first columns that nothing took, if any."""
         if not self._blocks:
             return None
         step, block = self._blocks[0]
-        return step, len(block) - self._offset
+        return step, len(block.weights) - self._offset
 
 
 class ArrayTiming:
@@ -104,13 +116,17 @@ class ArrayTiming:
             while self._loaded > self._switched:
                 yield self._changed
             yield max(0, self._shadow_free - self._scheduler.now)
-            for _ in range(self._config.cols):
-                while self._fifo.arrived == self._fifo.popped:
-                    yield self._fifo.changed
-                self._fifo.pop()
-                yield 1
+            yield from self._pop()
+            for _ in range(self._config.cols - 1 + self._fifo.next_tile()):
+                yield from self._pop()
             self._loaded += 1
             self._changed.notify()
+
+    def _pop(self) -> Process:
+        while self._fifo.arrived == self._fifo.popped:
+            yield self._fifo.changed
+        self._fifo.pop()
+        yield 1
 
     def feed(self, ins: Instruction, step: StepTiming) -> Process:
         """Feed every tile of a MATMUL; returns once the last word has entered the array."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from intformer.config import CoreConfig
+from intformer.function_layout import ENTRY_BYTES
 from intformer.isa import Instruction, Mem
 from intformer.sim.iss.machine import Array, Machine, Write
 
@@ -52,4 +53,4 @@ def entry_bytes(config: CoreConfig, mem: int) -> int:
     per_lane = {Mem.ACT: 1, Mem.WIDE: 2, Mem.PARAM: 8}
     if mem in per_lane:
         return per_lane[Mem(mem)] * config.lanes
-    return 4 if mem == Mem.EXP else 1
+    return {Mem.EXP: 4, Mem.FUNCTION: ENTRY_BYTES}.get(Mem(mem), 1)

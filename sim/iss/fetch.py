@@ -8,7 +8,7 @@ from functools import partial
 
 from intformer.config import CoreConfig
 from intformer.isa import Instruction, Op
-from intformer.sim.iss.array import column_beats
+from intformer.sim.iss.array import column_beats, scale_beats, stream_beats
 from intformer.sim.iss.columns import ArrayTiming, ColumnFifo
 from intformer.sim.iss.events import Condition, Process, Scheduler
 from intformer.sim.iss.memory_port import FETCH, MemoryPort
@@ -53,9 +53,7 @@ class FetchTiming:
     ) -> None:
         """Take an instruction; ``begin`` and ``done`` are called at its first column and end."""
         if ins.op == Op.FETCH_STREAM:
-            self._streams.append(
-                ins["columns"] * column_beats(self._config, int4=bool(ins["int4"]))
-            )
+            self._streams.append(stream_beats(self._config, ins))
         self._jobs.append((ins, step, begin, done))
         self._changed.notify()
 
@@ -84,7 +82,10 @@ class FetchTiming:
             begin()
             if ins.op == Op.FETCH_STREAM:
                 beats = column_beats(self._config, int4=bool(ins["int4"]))
-                for _ in range(ins["columns"]):
+                group = ins["group_tiles"] * self._config.cols
+                for number in range(ins["columns"]):
+                    if ins["scales"] and number % group == 0:
+                        yield from self._column_of_beats(scale_beats(self._config), step)
                     yield from self._column_of_beats(beats, step)
             else:
                 yield self._timing.fetch_latency

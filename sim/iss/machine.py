@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from intformer.config import CoreConfig
 from intformer.errors import IntformerError
+from intformer.function_layout import ENTRY_BYTES, TABLE_STRIDE
 from intformer.isa import Mem
 from intformer.program import Program, WriteLog
 from intformer.reference import EXP_BITS
@@ -17,7 +18,7 @@ __all__ = ["Machine", "SimulationError", "Write"]
 
 Array = NDArray[Any]
 
-_ENTRY_BYTES = {Mem.PARAM: 8, Mem.EXP: 4, Mem.TABLE: 1}
+_ENTRY_BYTES = {Mem.EXP: 4, Mem.TABLE: 1, Mem.FUNCTION: ENTRY_BYTES}
 
 
 class SimulationError(IntformerError):
@@ -37,8 +38,9 @@ class Machine:
 
     ``act`` (bytes; element ``word * rows + lane``), ``wide`` (16-bit codes; ``word * lanes +
     lane``), ``param`` (bytes, 8 per channel), ``exp`` (256 per table), ``table`` (256 per
-    table), ``acc`` (``row * cols + column``) and ``ext`` (bytes). All start as random garbage
-    except for the program's image, so that a read of something never written shows up.
+    table), ``function`` (64-bit words, ``TABLE_STRIDE`` per table), ``acc`` (``row * cols +
+    column``) and ``ext`` (bytes). All start as random garbage except for the program's image, so
+    that a read of something never written shows up.
     """
 
     def __init__(self, program: Program, *, seed: int = 0) -> None:
@@ -51,6 +53,7 @@ class Machine:
             "param": _garbage(rng, config.param_groups * config.lanes * 8, np.uint8),
             "exp": _garbage(rng, config.exp_tables * 256, np.uint32) >> np.uint32(32 - EXP_BITS),
             "table": _garbage(rng, config.act_tables * 256, np.uint8),
+            "function": _garbage(rng, config.functions * TABLE_STRIDE, np.uint64),
             "acc": _garbage(rng, config.acc_depth * config.cols, np.int32),
             "ext": _garbage(rng, program.memory_bytes, np.uint8),
         }
@@ -117,7 +120,7 @@ class Machine:
         if mem == Mem.PARAM:
             start = address * lanes * 8
             return memory, np.arange(start, start + count * lanes * 8), 1
-        start = address * 256
+        start = address * (TABLE_STRIDE if mem == Mem.FUNCTION else 256)
         return memory, np.arange(start, start + count), _ENTRY_BYTES[Mem(mem)]
 
     def _checked(self, memory: str, index: Array) -> Array:

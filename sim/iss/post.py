@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from intformer import reference
+from intformer.function_layout import ENTRIES, TABLE_STRIDE, unpack_function
 from intformer.isa import Instruction, Mem, Op
 from intformer.sim.iss.machine import Array, Machine, SimulationError, Write
 
@@ -24,6 +25,10 @@ def post(machine: Machine, ins: Instruction) -> list[Write]:
     table = None
     if ins["table_en"]:
         table = machine.read("table", ins["table"] * 256 + np.arange(256))
+    function = None
+    if ins["function_en"]:
+        start = ins["table"] * TABLE_STRIDE
+        function = unpack_function(machine.read("function", start + np.arange(ENTRIES)))
     codes = reference.post(
         _source(machine, ins, n),
         bias=bias,
@@ -36,6 +41,7 @@ def post(machine: Machine, ins: Instruction) -> list[Write]:
         lo=ins["lo"],
         hi=ins["hi"],
         table=table,
+        function=function,
     )
     memory = Mem(ins["dst_mem"]).name.lower()
     return [Write(memory, _row_index(machine, ins, "dst", n).ravel(), codes.ravel())]

@@ -93,7 +93,7 @@ def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> 
         reads = 2 if shared and ins["src_mem"] == ins["res_mem"] == Mem.ACT else 1
         groups = ins["rows"] * ins["groups"] * reads
         return grants + PostUnit.instruction_cycles(
-            ins.op, groups=groups, residual=bool(ins["res_en"])
+            config, ins.op, groups=groups, residual=bool(ins["res_en"])
         )
     if ins.op == Op.MOVE:
         return grants + ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency

@@ -13,19 +13,51 @@ from numpy.typing import NDArray
 
 from intformer import reference
 from intformer.config import CoreConfig
+from intformer.function_layout import pack_function
 from intformer.hw.ports import READ_LATENCY, WriteItem
 from intformer.isa import Instruction, Mem, Op
 
-__all__ = ["INPUTS", "AnsweredPort", "Memories", "PostCases", "ports"]
+__all__ = ["AnsweredPort", "Memories", "PostCases", "inputs", "ports", "random_function"]
 
-INPUTS = (
+_INPUTS = (
     "unit__cmd__valid", "unit__cmd__payload", "acc_data", "param__data", "table_data",
     *(f"{port}__{part}" for port in ("act_src", "wide_src", "act_res", "wide_res")
       for part in ("req__ready", "data")),
     "act_write__req__ready", "wide_write__req__ready",
 )  # fmt: skip
+_FUNCTION_INPUTS = ("function_limits", "function_data")
 WORDS = 1024
 """Words of each scratchpad: sources in the first, results in the second half."""
+
+
+def inputs(config: CoreConfig) -> tuple[str, ...]:
+    """The unit's input ports."""
+    return _INPUTS + (_FUNCTION_INPUTS if config.functions else ())
+
+
+def random_function(rng: np.random.Generator) -> reference.QuadraticTable:
+    """A legal table of noise: all coefficients, shifts, breaks and limits anywhere."""
+    slope, curvature = (rng.integers(-top, top, 512) for top in (1 << 16, 1 << 14))
+    slope[rng.random(512) < 0.2] = 0
+    lo, hi = np.sort(rng.integers(-32768, 32768, 2))
+    shift = int(rng.integers(8, 17))
+    if rng.integers(2):
+        curvature, shift = rng.integers(-(1 << 17), 1 << 17, 512), 16
+    places = rng.choice(511, int(rng.integers(0, 3)), replace=False)
+    breaks = tuple(int(128 * place + rng.integers(1, 128)) for place in places)
+    table = reference.QuadraticTable(
+        constant=rng.integers(-(1 << 27), 1 << 27, 512) >> rng.integers(0, 12, 512),
+        slope=slope,
+        curvature=curvature,
+        slope_shift=int(rng.integers(0, 11)),
+        curvature_shift=shift,
+        breaks=breaks,
+        x_lo=-32768,
+        lo=int(lo),
+        hi=int(hi),
+    )
+    reference.check_function(table)
+    return table
 
 
 def _word(values: Iterable[int], bits: int) -> int:
@@ -43,6 +75,10 @@ class Memories:
         self.wide[rng.random(self.wide.size) < 0.1] = 0x8000
         self.acc = rng.integers(-(1 << 31), 1 << 31, (config.acc_depth, config.cols))
         self.tables = rng.integers(0, 256, 256 * config.act_tables)
+        self.functions = [random_function(rng) for _ in range(config.functions)]
+        self._segments = [
+            np.frombuffer(pack_function(table), "<u8").tolist() for table in self.functions
+        ]
         channels = config.param_groups * config.lanes
         mult = rng.integers(-(1 << 15), 1 << 15, channels)
         corners = rng.random(channels) < 0.3
@@ -97,13 +133,34 @@ class Memories:
         index = np.array([addresses >> 10 * lane & 0x3FF for lane in lanes])
         return _word(self.tables[index % self.tables.size], 8)
 
+    def segments(self, addresses: int) -> int:
+        """The entries at one address ``{segment: 9, table: 2}`` per lane."""
+        entries = []
+        for lane in range(self.config.lanes):
+            segment, table = addresses >> 11 * lane & 0x1FF, addresses >> (11 * lane + 9) & 3
+            entries.append(self._segments[table % len(self._segments)][segment])
+        return _word(entries, 64)
+
+    def limits(self, table: int) -> int:
+        """The layout of ``limits_layout``."""
+        function = self.functions[table % len(self.functions)]
+        breaks = [*function.breaks, 0, 0][:2]
+        values = (function.slope_shift, function.curvature_shift, function.lo, function.hi, *breaks)
+        word = at = 0
+        for value, bits in zip(values, (4, 5, 16, 16, 16, 16), strict=True):
+            word |= (value & ((1 << bits) - 1)) << at
+            at += bits
+        return word
+
 
 class AnsweredPort:
-    """A memory that answers every address, ``READ_LATENCY`` cycles later."""
+    """A memory that answers every address, ``latency`` cycles later."""
 
-    def __init__(self, addr: Any, data: Any, read: Callable[[int], int]) -> None:
+    def __init__(
+        self, addr: Any, data: Any, read: Callable[[int], int], *, latency: int = READ_LATENCY
+    ) -> None:
         self._addr, self._data, self._read = addr, data, read
-        self._coming: deque[int | None] = deque([None] * READ_LATENCY)
+        self._coming: deque[int | None] = deque([None] * latency)
 
     def drive(self) -> None:
         value = self._coming.popleft()
@@ -122,6 +179,11 @@ def ports(dut: Any, memories: Memories, *, rng: random.Random, stall: float) -> 
         AnsweredPort(dut.param__addr, dut.param__data, memories.parameters),
         AnsweredPort(dut.table_addr, dut.table_data, memories.table_entries),
     ]
+    if memories.config.functions:
+        models += [
+            AnsweredPort(dut.function_addr, dut.function_data, memories.segments),
+            AnsweredPort(dut.function_table, dut.function_limits, memories.limits, latency=1),
+        ]
     for mem in (Mem.ACT, Mem.WIDE):
         name = mem.name.lower()
 
@@ -168,10 +230,13 @@ class PostCases:
             **self._place("src", n), **self._place("res", n), **self._place("dst", n, rows=rows),
         }  # fmt: skip
         fields.update(forced)
+        if fields.get("function_en"):
+            fields["table"] = rng.randrange(config.functions)
         low, high = rng.choice([(-128, 127), (0, 127), (-128, 127), (-77, 55), (5, 5)])
         if not fields["table_en"] and rng.random() < 0.7:
             wide = [(-32768, 32767), (-32768, 32767), (-20000, 300)]
-            low, high = rng.choice(wide if fields["dst_mem"] else [(0, 255), (-128, 127)])
+            is_wide = fields["dst_mem"] or fields.get("function_en")
+            low, high = rng.choice(wide if is_wide else [(0, 255), (-128, 127)])
         fields.update(lo=low, hi=high)
         if op == Op.POST_ACC:
             fields.update(src=self._acc_row, src_sub=0, src_mem=rng.randrange(2))
@@ -241,6 +306,7 @@ class PostCases:
             lo=ins["lo"],
             hi=ins["hi"],
             table=memories.tables[first : first + 256] if ins["table_en"] else None,
+            function=memories.functions[ins["table"]] if ins["function_en"] else None,
         )
         name, index = self._index(ins, "dst", n)
         self._now[name][index] = codes & (0xFF if name == "act" else 0xFFFF)

@@ -10,6 +10,7 @@ from models import BurstModel, ExternalBytes, ReadPortModel, StreamSink, UnitMod
 from streams import both_simulators
 
 from intformer.config import CoreConfig
+from intformer.function_layout import TABLE_STRIDE
 from intformer.hw.dma.unit import DmaUnit
 from intformer.hw.ports import BURST_MAX, READ_LATENCY
 from intformer.isa import Instruction, Mem, Op
@@ -20,7 +21,7 @@ IDS = 40
 """First word of the ids of a GATHER; its rows end before."""
 
 
-def config(*, rows: int, lanes: int, bus_bytes: int) -> CoreConfig:
+def config(*, rows: int, lanes: int, bus_bytes: int, functions: int = 0) -> CoreConfig:
     return CoreConfig(
         name="bench",
         rows=rows,
@@ -30,6 +31,7 @@ def config(*, rows: int, lanes: int, bus_bytes: int) -> CoreConfig:
         act_words=ACT_WORDS,
         wide_words=WIDE_WORDS,
         param_groups=PARAM_GROUPS,
+        functions=functions,
     )
 
 
@@ -45,6 +47,7 @@ class State:
             Mem.PARAM: (PARAM_GROUPS, 8 * lanes),
             Mem.EXP: (256 * TABLES, 4),
             Mem.TABLE: (256 * TABLES, 1),
+            Mem.FUNCTION: (TABLE_STRIDE * core.functions, 8),
         }
         self.core = core
         self.chip = {mem: rng.integers(0, 256, s, dtype=np.uint8) for mem, s in shapes.items()}
@@ -53,7 +56,12 @@ class State:
 
     def first_entry(self, mem: Mem, addr: int) -> int:
         """Number of the entry at which ``addr`` stands."""
-        scale = {Mem.ACT: self.core.groups_per_word, Mem.EXP: 256, Mem.TABLE: 256}
+        scale = {
+            Mem.ACT: self.core.groups_per_word,
+            Mem.EXP: 256,
+            Mem.TABLE: 256,
+            Mem.FUNCTION: TABLE_STRIDE,
+        }
         return addr * scale.get(mem, 1)
 
     def _fill(self, mem: Mem, first: int, data: np.ndarray) -> None:
@@ -89,8 +97,10 @@ class State:
 def random_instruction(state: State, *, rng: random.Random) -> Instruction:
     core = state.core
     op = rng.choice([Op.LOAD, Op.LOAD, Op.STORE, Op.GATHER])
-    mem = rng.choice(list(Mem) if op == Op.LOAD else [Mem.ACT, Mem.WIDE])
-    addr = rng.randrange(TABLES if mem in (Mem.EXP, Mem.TABLE) else 12)
+    loads = [mem for mem in Mem if mem is not Mem.FUNCTION or core.functions]
+    mem = rng.choice(loads if op == Op.LOAD else [Mem.ACT, Mem.WIDE])
+    tables = {Mem.EXP: TABLES, Mem.TABLE: TABLES, Mem.FUNCTION: core.functions}
+    addr = rng.randrange(tables.get(mem, 12))
     room = len(state.chip[mem]) - state.first_entry(mem, addr)
     ext = rng.getrandbits(32) // core.bus_bytes * core.bus_bytes
     fields = {"mem": int(mem), "addr": addr, "ext": ext}
@@ -145,6 +155,10 @@ def surround(
 
         return take
 
+    def functions(item: int) -> None:
+        table, index, value = unpack(item, [2, 10, 64])
+        store(Mem.FUNCTION, TABLE_STRIDE * table + index, value)
+
     def params(item: int) -> None:
         store(Mem.PARAM, *unpack(item, [12, 64 * lanes]))
 
@@ -173,7 +187,7 @@ def surround(
         StreamSink(dut, "param_write", params, rng=rng, stall=0),
         StreamSink(dut, "exp_write", tables(Mem.EXP, 24), rng=rng, stall=0),
         StreamSink(dut, "table_write", tables(Mem.TABLE, 8), rng=rng, stall=0),
-    ]
+    ] + [StreamSink(dut, "function_write", functions, rng=rng, stall=0)] * bool(core.functions)
 
 
 async def run_instructions(
@@ -253,6 +267,7 @@ ENTRY_BYTES = {
     Mem.PARAM: lambda lanes: 8 * lanes,
     Mem.EXP: lambda _: 4,
     Mem.TABLE: lambda _: 1,
+    Mem.FUNCTION: lambda _: 8,
 }
 
 
@@ -280,6 +295,8 @@ CORES = [
     {"rows": 4, "lanes": 1, "bus_bytes": 2},
     {"rows": 4, "lanes": 1, "bus_bytes": 16},
     {"rows": 16, "lanes": 4, "bus_bytes": 2},
+    {"rows": 4, "lanes": 2, "bus_bytes": 4, "functions": 2},
+    {"rows": 4, "lanes": 2, "bus_bytes": 16, "functions": 1},
 ]
 
 

@@ -26,7 +26,9 @@ LARGE_RESIDUAL = {
 """Fields of an instruction whose residual reaches its largest term."""
 
 
-def _config(rows: int, cols: int, lanes: int, multipliers: str = "dsp") -> CoreConfig:
+def _config(
+    rows: int, cols: int, lanes: int, multipliers: str = "dsp", functions: int = 0
+) -> CoreConfig:
     return CoreConfig(
         name="bench",
         rows=rows,
@@ -35,6 +37,7 @@ def _config(rows: int, cols: int, lanes: int, multipliers: str = "dsp") -> CoreC
         acc_depth=256,
         param_groups=64,
         multipliers=multipliers,
+        functions=functions,
     )
 
 
@@ -56,8 +59,9 @@ async def _begin(dut) -> tuple[post_bench.PostCases, random.Random]:
     options = bench_options()
     dut._log.info("seed %d", options["seed"])
     rng = random.Random(options["seed"])
-    memories = post_bench.Memories(_config(*options["shape"]), seed=options["seed"])
-    await streams.start(dut, inputs=dict.fromkeys(post_bench.INPUTS, 0))
+    config = _config(*options["shape"])
+    memories = post_bench.Memories(config, seed=options["seed"])
+    await streams.start(dut, inputs=dict.fromkeys(post_bench.inputs(config), 0))
     return post_bench.PostCases(memories, rng=rng), rng
 
 
@@ -79,6 +83,8 @@ async def executes(dut):
         longest = config.cols if op == Op.POST_ACC else 5 * config.rows
         n = rng.choice([1, config.lanes, longest, rng.randint(1, longest), rng.randint(1, longest)])
         forced = LARGE_RESIDUAL if trial % 8 == 0 else {}
+        if config.functions and trial % 4 < 2:
+            forced = forced | {"function_en": 1, "table_en": 0}
         cases.add(op=op, rows=rng.choice([1, 2, 3, 7]), n=n, **forced)
     _cycles, stalled = await _execute(dut, cases, rng=rng, stall=bench_options()["stall"])
     assert bool(stalled) == (bench_options()["stall"] > 0)
@@ -97,7 +103,7 @@ async def takes_the_stated_cycles(dut):
     unit = PostUnit(config)
     for found, ins in zip(cycles, cases.instructions, strict=True):
         stated = unit.instruction_cycles(
-            ins.op, groups=ins["rows"] * ins["groups"], residual=bool(ins["res_en"])
+            config, ins.op, groups=ins["rows"] * ins["groups"], residual=bool(ins["res_en"])
         )
         assert found == stated, f"{ins}: {found} cycles, not {stated}"
     assert stalled == 0
@@ -129,7 +135,33 @@ def test_multiplies_in_luts(testcase: str) -> None:
     )
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("stall", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize(
+    "shape", [(4, 4, 2, "dsp", 1), (6, 4, 1, "luts", 2), (8, 4, 4, "dsp", 3)], ids=str
+)
+def test_applies_functions(shape: tuple, stall: float) -> None:
+    run_bench(
+        PostUnit(_config(*shape)),
+        module="test_post",
+        testcase="executes",
+        options={"shape": shape, "stall": stall, "count": 48},
+        seed=34,
+    )
+
+
+def test_applies_functions_on_icarus() -> None:
+    shape = (4, 4, 2, "dsp", 2)
+    run_bench(
+        PostUnit(_config(*shape)),
+        module="test_post",
+        simulator="icarus",
+        testcase="executes",
+        options={"shape": shape, "stall": 0.2, "count": 12},
+        seed=35,
+    )
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (4, 4, 2, "dsp", 1), (4, 4, 2, "luts", 2)], ids=str)
 def test_takes_the_stated_cycles(shape: tuple[int, int, int]) -> None:
     run_bench(
         PostUnit(_config(*shape)),
