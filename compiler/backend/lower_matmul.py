@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from intformer.compiler.backend.emit import AccRegion, Draft, Lowering
 from intformer.compiler.backend.image import weight_bytes
 from intformer.compiler.backend.layout import RowRun, row_runs, row_words, rows_of
 from intformer.compiler.backend.lower_post import Epilogue, Params
+from intformer.compiler.backend.tiling import RowBlocks, piece_tiles
 from intformer.compiler.backend.uses import is_static
 from intformer.compiler.integer_graph import MatMul, check_groups
 from intformer.errors import DoesNotFit, UserError
@@ -113,12 +115,39 @@ class _MatMulLowering:
         beats = columns * row_words(low.config.rows, per_beat)
         groups = len(tiles) * self.k_tiles // self.group_tiles if self.group_tiles else 0
         beats += groups * row_words(low.config.cols, low.config.bus_bytes)
-        for run in self._runs(self.source):
-            fields = {"ext": ext, "columns": columns, "int4": int(int4)}
+        count = len(tiles)
+        for run, first, end in self._pieces(tiles, stream=beats / (count * self.k_tiles)):
+            share = end - first
+            fields = {
+                "ext": ext + first * len(data) // count,
+                "columns": columns * share // count,
+                "int4": int(int4),
+            }
             if groups:
-                fields |= {"group_tiles": self.group_tiles, "scales": groups}
-            self._fetch(Draft(Op.FETCH_STREAM, fields, node.name, cycles=beats))
-            self._tiles(run, tiles, params, column_cycles=beats / columns)
+                fields |= {"group_tiles": self.group_tiles, "scales": groups * share // count}
+            self._fetch(Draft(Op.FETCH_STREAM, fields, node.name, cycles=beats * share // count))
+            self._tiles(run, tiles[first:end], params, column_cycles=beats / columns)
+
+    def _pieces(self, tiles: list[Tile], *, stream: float) -> Iterator[tuple[RowRun, int, int]]:
+        """What each FETCH_STREAM and its products are for: rows, and a range of ``tiles``.
+
+        Short ones, so that what reads their results can start early and other products can come
+        between; see :mod:`intformer.compiler.backend.tiling` for the blocks of rows.
+        """
+        config, count, rows = self.low.config, len(tiles), len(self.source)
+        around = self.low.row_blocks.get(self.node.name, RowBlocks())
+        blocked = 0  # tiles that are computed by blocks of rows
+        if around.all_tiles(rows, stream, count * self.k_tiles, config):
+            blocked = count
+        elif tiles[0][0] == 0:
+            blocked = min(count, around.first_tiles(rows, stream, self.k_tiles, config))
+        for first, end, parts in ((0, blocked, 2), (blocked, count, 1)):
+            if first == end:
+                continue
+            for run in self._runs(self.source, parts=parts):
+                step = piece_tiles(run.count * self.k_tiles)
+                for a in range(first, end, step):
+                    yield run, a, min(a + step, end)
 
     def _dynamic(self, tiles: list[Tile], params: Params) -> None:
         low = self.low
@@ -134,11 +163,14 @@ class _MatMulLowering:
                     self._fetch_act(matrix, part, words)
                     self._tiles(shifted, part, params)
 
-    def _runs(self, matrix: Matrix) -> list[RowRun]:
-        """Row runs of the moving operand, cut into even chunks that fit the accumulators."""
+    def _runs(self, matrix: Matrix, *, parts: int = 1) -> list[RowRun]:
+        """Row runs of the moving operand, cut into even chunks that fit the accumulators.
+
+        Each run has at least ``parts`` chunks.
+        """
         runs = []
         for run in row_runs([matrix[:, 0]], [self.low.config.rows]):
-            parts = row_words(run.count, self.chunk)
+            parts = min(max(parts, row_words(run.count, self.chunk)), run.count)
             edges = np.linspace(run.first, run.end, parts + 1).astype(int).tolist()
             runs += [RowRun(a, b, run.strides) for a, b in pairwise(edges)]
         return runs

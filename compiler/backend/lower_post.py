@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from intformer.compiler.backend.emit import AccRegion, Draft, Lowering, Span
 from intformer.compiler.backend.image import parameter_bytes
 from intformer.compiler.backend.layout import column_segments, row_runs, row_words, rows_of
+from intformer.compiler.backend.tiling import piece_rows
 from intformer.compiler.integer_graph import Pointwise, PostParams
 from intformer.errors import UserError
 from intformer.function_layout import pack_function
@@ -200,12 +201,18 @@ def lower_pointwise(low: Lowering, node: Pointwise) -> None:
     shape = low.graph.tensors[node.output].shape
     src = rows_of(np.ascontiguousarray(np.broadcast_to(low.storage.positions(source), shape)))
     lanes = low.config.lanes
+    piece = piece_rows(*src.shape, low.config)
     for block in _blocks(epilogue.segments(src), min(GROUPS_MAX, low.config.param_groups) * lanes):
         params = epilogue.load_params(block)
-        for segment in block:
-            epilogue.emit(
-                slice(None), segment, params.first[segment[0]], params.step, src=(source, src)
-            )
+        for start in range(0, len(src), piece):
+            for segment in block:
+                epilogue.emit(
+                    slice(start, start + piece),
+                    segment,
+                    params.first[segment[0]],
+                    params.step,
+                    src=(source, src),
+                )
 
 
 def _blocks(segments: list[tuple[int, int]], limit: int) -> list[list[tuple[int, int]]]:

@@ -143,11 +143,28 @@ class _ListScheduler:
         self.acc_end: dict[int, float] = {}
         self.done: list[int] = []
         self.rank = [0] * len(self.drafts)
+        outside = self._needed_by_posts()
         for job in self.jobs.values():
-            # A job is offered when its first product lacks nothing but the FETCH itself.
-            self.missing[job.fetch] += len(self.needs[job.products[0]] - {job.fetch})
-            for step in self.needs[job.products[0]] - {job.fetch}:
+            # A job is offered when its first product lacks nothing but the FETCH itself, and what
+            # its POSTs wait for is scheduled: else it would hold accumulators that others need.
+            needs = (self.needs[job.products[0]] | outside[job.fetch]) - {job.fetch}
+            for step in needs - self.needs[job.fetch]:
+                self.missing[job.fetch] += 1
                 self.users[step].append(job.fetch)
+
+    def _needed_by_posts(self) -> dict[int, set[int]]:
+        """For each FETCH, what the POSTs of its products need from before it."""
+        fetch_of = {
+            id(self.drafts[product].acc): job.fetch
+            for job in self.jobs.values()
+            for product in job.products
+        }
+        outside: dict[int, set[int]] = {job.fetch: set() for job in self.jobs.values()}
+        for index, draft in enumerate(self.drafts):
+            if draft.op is Op.POST_ACC:
+                fetch = fetch_of[id(draft.acc)]
+                outside[fetch] |= {step for step in self.needs[index] if step < fetch}
+        return outside
 
     def _cycles(self, index: int) -> float:
         draft = self.drafts[index]

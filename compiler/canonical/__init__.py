@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 
 from intformer.compiler import graph as fg
+from intformer.compiler.canonical.constants import join_constants
 from intformer.compiler.canonical.linears import fold_vectors, split_linears
 from intformer.compiler.canonical.scales import sink_scales
 from intformer.compiler.canonical.slices import lift_slices
@@ -26,6 +27,7 @@ def canonicalize(graph: fg.Graph) -> fg.Graph:
     result.inputs, result.outputs = list(graph.inputs), list(graph.outputs)
     result.meta = dict(graph.meta)
     sink_scales(result)
+    join_constants(result)
     remove_unused(result)
     lift_slices(result)
     remove_unused(result)
