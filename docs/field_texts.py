@@ -15,7 +15,9 @@ OPERATION_TEXTS: dict[Op, str] = {
         "External memory to an on-chip memory: `count` entries, packed without gaps from `ext`. "
         "An entry is a lane group in `act` (L bytes, L = `lanes`) and `wide` (2L bytes), a "
         "parameter group in `param` (8L bytes: per channel bias int32, mult int16, shift uint8, "
-        "one zero byte), one value in `exp` (4 bytes, the low 24 bits count) and `table` (1 byte)."
+        "one zero byte), one value in `exp` (4 bytes, the low 24 bits count) and `table` (1 byte), "
+        "and 8 bytes in `function`, 514 for a whole table (see "
+        "[`function_layout.py`](../intformer/function_layout.py))."
     ),
     Op.STORE: (
         "`act` or `wide` to external memory: `count` lane groups, packed. Zeros fill the last beat."
@@ -29,7 +31,10 @@ OPERATION_TEXTS: dict[Op, str] = {
         "Static weights into the column FIFO: `columns` columns of `rows` weights, each column "
         "padded to whole beats, so `columns * ceil(rows / weights per beat)` beats. A tile is "
         "`cols` columns, the last column of the tile first. int4: two weights per byte, the low "
-        "nibble first."
+        "nibble first. With `scales` above 0 (cores with `group_scales`) every `group_tiles` tiles "
+        "form a group, and before the first tile of a group stand the scales of the array's "
+        "columns for its sums: `cols` bytes, uint8, column 0 first, padded to whole beats. There "
+        "are `scales` groups; `columns` counts weights only."
     ),
     Op.FETCH_ACT: (
         "A stationary operand from `act` into the column FIFO. For nt < `n_tiles`, for "
@@ -39,7 +44,8 @@ OPERATION_TEXTS: dict[Op, str] = {
     ),
     Op.MATMUL: (
         "For kt < `k_tiles`: take the next tile from the column FIFO; for t < `rows`: accumulator "
-        "row `acc + t` (+)= the word at `base + t*stride + kt` times the tile. kt = 0 overwrites."
+        "row `acc + t` (+)= the word at `base + t*stride + kt` times the tile. kt = 0 overwrites. "
+        "The sums of a tile that came in a group are multiplied by the group's scales first."
     ),
     Op.POST_ACC: (
         "The epilogue `post` on accumulators: `rows` rows of `groups` lane groups, from "
@@ -72,7 +78,7 @@ _RANGE = {
 }
 _TRANSFER = {
     "mem": "memory, see [Memories](#memories)",
-    "addr": "first word (`act`, `wide`), group (`param`) or table (`exp`, `table`)",
+    "addr": "first word (`act`, `wide`), group (`param`) or table (`exp`, `table`, `function`)",
     "count": "entries, at least 1",
     "ext": "byte address in external memory",
 }
@@ -98,8 +104,9 @@ _POST = {
     "param": "first parameter group",
     "param_step": "1: next parameter group for each lane group; 0: one for all",
     "table_en": "1: look the result up",
-    "table": "activation table",
+    "table": "activation table, or function",
     **_RANGE,
+    "function_en": "1: the function of the result; not with `table_en`",
 }
 
 FIELDS: dict[Op, dict[str, str]] = {
@@ -120,6 +127,8 @@ FIELDS: dict[Op, dict[str, str]] = {
         "ext": "byte address of the first column",
         "columns": "columns, at least 1",
         "int4": "1: int4 weights; 0: int8",
+        "group_tiles": "tiles of a group, if there are scales",
+        "scales": "groups, each with its scales; 0: no scales",
     },
     Op.FETCH_ACT: {
         "base": "first word",

@@ -193,6 +193,8 @@ def describe_config(figures: dict[str, Any]) -> str:
             f"  accumulators        {f['acc_depth']} rows, {f['acc_bytes']} bytes",
             f"  parameters          {f['param_channels']} channels",
             f"  tables              {f['exp_tables']} for softmax, {f['act_tables']} activations",
+            *([f"  functions           {n} of int16 codes"] if (n := f.get("functions")) else []),
+            *(["  weights             also in groups with scales"] if "group_scales" in f else []),
             f"  longest row         {f['row_max']} elements in softmax and LayerNorm",
             f"  queues              {f['queue_depth']} instructions per unit",
         ]

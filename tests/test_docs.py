@@ -34,8 +34,8 @@ def test_changed_field_would_show(monkeypatch):
     module = generator()
     text = module.PAGE.read_text(encoding="utf-8")
     op = module.isa.Op.FETCH_STREAM
-    ext, columns, int4 = module.isa.OPERATIONS[op]
-    monkeypatch.setitem(module.isa.OPERATIONS, op, (columns, ext, int4))
+    ext, columns, *others = module.isa.OPERATIONS[op]
+    monkeypatch.setitem(module.isa.OPERATIONS, op, (columns, ext, *others))
     assert module.render(text) != text
 
 

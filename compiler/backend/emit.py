@@ -19,7 +19,7 @@ from intformer.isa import Mem, Op, Unit
 __all__ = ["AccRegion", "Draft", "Lowering", "Span"]
 
 Span = tuple[str, NDArray[np.int64]]
-"""A memory (``act``, ``wide``, ``param``, ``exp``, ``table``, ``function``, ``acc``), its words."""
+"""A memory (``act``, ``wide``, ``param``, ``exp``, ``table``, ``function``) and words of it."""
 
 
 @dataclass(eq=False)

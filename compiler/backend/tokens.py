@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from intformer.compiler.backend.dependencies import memory_words
 from intformer.compiler.backend.emit import Draft
 from intformer.config import CoreConfig
 from intformer.isa import TOKEN_MAX, Op, Unit
@@ -30,15 +31,7 @@ class _Memory:
 
 
 def _memories(config: CoreConfig) -> dict[str, _Memory]:
-    sizes = {
-        "act": config.act_words,
-        "wide": config.wide_words,
-        "param": config.param_groups,
-        "exp": config.exp_tables,
-        "table": config.act_tables,
-        "acc": config.acc_depth,
-    }
-    return {name: _Memory(words) for name, words in sizes.items()}
+    return {name: _Memory(words) for name, words in memory_words(config).items()}
 
 
 def spans_of(draft: Draft, *, acc: bool = True) -> tuple[list, list]:

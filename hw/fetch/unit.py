@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
+from intformer.hw.columns import column_layout, scale_beats
 from intformer.hw.fetch.act import ActColumns, ActJob
 from intformer.hw.fetch.stream import StreamColumns, column_beats, times
 from intformer.hw.memory.bursts import BurstReader
@@ -35,7 +38,7 @@ class FetchUnit(wiring.Component):
     act: ``Out(WidePort)``; for FETCH_ACT.
     mem: ``Out(ReadBurstPort)``; for FETCH_STREAM. Beats of the next FETCH_STREAM are asked for
         while the one before is still being unpacked.
-    columns: ``Out(stream)`` of columns of ``rows`` weights.
+    columns: ``Out(stream)`` of :func:`~intformer.hw.columns.column_layout`.
 
     Notes
     -----
@@ -52,7 +55,7 @@ class FetchUnit(wiring.Component):
                 "unit": In(UnitPort()),
                 "act": Out(WidePort(config)),
                 "mem": Out(ReadBurstPort(config)),
-                "columns": Out(stream.Signature(unsigned(8 * config.rows))),
+                "columns": Out(stream.Signature(column_layout(config))),
             }
         )
 
@@ -100,13 +103,12 @@ class FetchUnit(wiring.Component):
         beats = [
             times(stream_job.columns, column_beats(config, int4=int4)) for int4 in (False, True)
         ]
+        wanted = Mux(stream_job.int4, beats[1], beats[0])
         take = cmd.valid & cmd.ready
         settled = delay(m, full, 2, name="full")  # what follows from the fields is known
         m.d.comb += [
             cmd.ready.eq(~full & ~asking),
-            reader.i.valid.eq(asking),
             reader.i.payload.addr.eq(ext),
-            reader.i.payload.beats.eq(Mux(stream_job.int4, beats[1], beats[0])),
             from_stream.job.payload.eq(stream_job),
             from_act.job.payload.eq(act_job),
             # A job begins only when the other kind's columns are all in the FIFO.
@@ -128,22 +130,50 @@ class FetchUnit(wiring.Component):
             ]
             for name in operation_layout(Op.FETCH_ACT).members:
                 m.d.sync += act_job[name].eq(stored[name])
-        with m.Elif(reader.i.ready):
+        with m.Elif(reader.i.ready & reader.i.valid):
             m.d.sync += asking.eq(0)
+        if config.group_scales:
+            wanted, known = self._count_scales(m, streamed, stream_job, take, wanted)
+            m.d.comb += reader.i.valid.eq(asking & known)
+        else:
+            m.d.comb += reader.i.valid.eq(asking)
+        m.d.comb += reader.i.payload.beats.eq(wanted)
         for job in (from_stream.job, from_act.job):
             with m.If(job.valid & job.ready):
                 m.d.sync += full.eq(0)
 
+    def _count_scales(
+        self, m: Module, fields: Any, job: Any, take: Value, beats: Value
+    ) -> tuple[Signal, Signal]:
+        """Beats of weights and scales, and whether they are known, one cycle after the fields."""
+        scales = Signal.like(fields.scales, reset_less=True)
+        total = Signal(_BEAT_BITS, reset_less=True)
+        known = Signal()
+        with m.If(take):
+            m.d.sync += [
+                scales.eq(fields.scales),
+                job.group_tiles.eq(fields.group_tiles),
+                job.grouped.eq(fields.scales.any()),
+            ]
+        m.d.sync += [
+            known.eq(~take),
+            total.eq(beats + times(scales, scale_beats(self._config))),
+        ]
+        return total, known
+
     def _store(self, m: Module, from_stream: StreamColumns, from_act: ActColumns) -> None:
         """The column FIFO. Places are taken when a column begins, so it never refuses one."""
-        m.submodules.fifo = fifo = CreditFifo(8 * self._config.rows, depth=self._columns)
+        layout = column_layout(self._config)
+        m.submodules.fifo = fifo = CreditFifo(layout, depth=self._columns)
+        word = Signal(layout)  # of `act`: no scales
+        m.d.comb += word.weights.eq(from_act.column)
         connect(m, fifo.o, flipped(self.columns))
         m.d.comb += [
             from_stream.room.eq(fifo.room),
             from_act.room.eq(fifo.room),
             fifo.take.eq(from_stream.begin | from_act.begin),
             fifo.push.eq(from_stream.valid | from_act.valid),
-            fifo.i.eq(Mux(from_act.valid, from_act.column, from_stream.column)),
+            fifo.i.eq(Mux(from_act.valid, word.as_value(), from_stream.column.as_value())),
             self.unit.done.eq(
                 (from_stream.valid & from_stream.last) | (from_act.valid & from_act.last)
             ),

@@ -9,9 +9,12 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
+from intformer.hw.columns import column_layout
 from intformer.hw.matmul.accumulator import ACCUMULATE_SPACING, AccumulatorControl, Accumulators
 from intformer.hw.matmul.array import ArrayShape, SystolicArray
 from intformer.hw.matmul.formats import array_format
+from intformer.hw.matmul.scales import SLOTS, GroupScales, ScaleSlot
+from intformer.hw.parts.streams import delay
 from intformer.hw.ports import READ_LATENCY, UnitPort, WidePort, operation_layout
 from intformer.isa import Op
 from intformer.reference import ACC_BITS
@@ -27,7 +30,7 @@ class VectorControl(data.StructLayout):
 
 
 class TileLoader(wiring.Component):
-    """Moves weight tiles from the column FIFO into the array's shadow registers.
+    """Moves weight tiles from the column FIFO into the array's shadow registers, scales aside.
 
     Parameters
     ----------
@@ -36,11 +39,13 @@ class TileLoader(wiring.Component):
 
     Members
     -------
-    columns: ``In(stream)`` of columns of weights.
+    columns: ``In(stream)`` of :func:`~intformer.hw.columns.column_layout`.
     w, shift: ``Out``; to the array, one cycle after the transfer.
     full: ``Out(1)``; a whole tile has been taken: the vector asked for in this cycle may switch
         to it.
     switch: ``In(1)``; a vector that switches has been asked for; only while ``full``.
+    tile, write: with ``group_scales`` only: ``Out(ScaleSlot)`` of the tile, while ``full``;
+        ``Out(1)``, ``w`` holds scales, for ``tile.slot``.
 
     Notes
     -----
@@ -52,23 +57,32 @@ class TileLoader(wiring.Component):
     def __init__(self, config: CoreConfig, *, hold: int) -> None:
         self._cols = config.cols
         self._hold = hold
-        super().__init__(
-            {
-                "columns": In(stream.Signature(unsigned(8 * config.rows))),
-                "w": Out(8 * config.rows),
-                "shift": Out(1),
-                "full": Out(1),
-                "switch": In(1),
-            }
-        )
+        self._scales = config.group_scales
+        members = {
+            "columns": In(stream.Signature(column_layout(config))),
+            "w": Out(8 * config.rows),
+            "shift": Out(1),
+            "full": Out(1),
+            "switch": In(1),
+        }
+        if self._scales:
+            members |= {"tile": Out(ScaleSlot()), "write": Out(1)}
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         taken = Signal(range(self._cols))
         hold = Signal(range(self._hold + 1))
+        column = self.columns.payload
         transfer = self.columns.valid & self.columns.ready
+        if self._scales:
+            scales = transfer & column.is_scales
+            transfer &= ~column.is_scales
+            m.d.sync += [self.write.eq(scales), self.tile.slot.eq(self.tile.slot + scales)]
+            with m.If(transfer):
+                m.d.sync += self.tile.scaled.eq(column.scaled)
         m.d.comb += self.columns.ready.eq(~self.full & (hold == 0))
-        m.d.sync += [self.w.eq(self.columns.payload), self.shift.eq(transfer)]
+        m.d.sync += [self.w.eq(column.weights), self.shift.eq(transfer)]
         with m.If(transfer):
             m.d.sync += taken.eq(taken + 1)
             with m.If(taken == self._cols - 1):
@@ -218,16 +232,19 @@ class MatmulTiming:
     @classmethod
     def of(cls, config: CoreConfig) -> MatmulTiming:
         """The constants for ``config``."""
-        array = ArrayShape(config.rows, config.cols, array_format(_FORMATS[config.array]))
+        form = array_format(_FORMATS[config.array])
+        array = ArrayShape(config.rows, config.cols, form)
         assert array.load_latency <= READ_LATENCY, "a vector would overtake its tile"
         # A vector enters the array READ_LATENCY cycles after its request, a column one cycle
         # after its transfer, which is one cycle after the request at the earliest.
         hold = READ_LATENCY - 2
-        return cls(
-            latency=READ_LATENCY + array.latency + array.delay(array.cols - 1) + 1,
-            hold=hold,
-            tile_period=hold + 1 + config.cols,
-        )
+        latency = READ_LATENCY + array.latency + array.delay(array.cols - 1) + 1
+        tile_period = hold + 1 + config.cols
+        if config.group_scales:
+            latency += GroupScales.latency_of(config, form.sum_shape(config.rows))
+            # Those of the tiles on their way, of the one that is loaded, and of the next one.
+            assert latency // tile_period + 2 < SLOTS, "more tiles on their way than scales"
+        return cls(latency=latency, hold=hold, tile_period=tile_period)
 
 
 class MatmulUnit(wiring.Component):
@@ -242,8 +259,8 @@ class MatmulUnit(wiring.Component):
     -------
     unit: ``In(UnitPort)``; takes MATMUL only. ``rows`` and ``k_tiles`` are at least 1.
     act: ``Out(WidePort)``; activation vectors.
-    columns: ``In(stream)`` of columns of weights, the last column of each tile first. Tiles are
-        taken in order, also before the instruction that uses them.
+    columns: ``In(stream)`` of :func:`~intformer.hw.columns.column_layout`, the last column of each
+        tile first. Tiles are taken in order, also before the instruction that uses them.
     acc_addr: ``In(12)``, acc_data: ``Out(32 * cols)``; reads of the accumulators, always answered
         after :data:`READ_LATENCY` cycles.
     rows_fed: ``Out(1)``; a vector has been asked for.
@@ -255,7 +272,7 @@ class MatmulUnit(wiring.Component):
     """
 
     def __init__(self, config: CoreConfig, *, target: str | None = None) -> None:
-        self._config = config
+        self._config, self._target = config, target
         self.timing = MatmulTiming.of(config)
         self._array = SystolicArray(
             rows=config.rows, cols=config.cols, format=_FORMATS[config.array], target=target
@@ -264,7 +281,7 @@ class MatmulUnit(wiring.Component):
             {
                 "unit": In(UnitPort()),
                 "act": Out(WidePort(config)),
-                "columns": In(stream.Signature(unsigned(8 * config.rows))),
+                "columns": In(stream.Signature(column_layout(config))),
                 "acc_addr": In(12),
                 "acc_data": Out(ACC_BITS * config.cols),
                 "rows_fed": Out(1),
@@ -277,8 +294,15 @@ class MatmulUnit(wiring.Component):
         m.submodules.loader = loader = TileLoader(config, hold=self.timing.hold)
         m.submodules.issue = issue = VectorIssue(config)
         m.submodules.array = array = self._array
+        together = array.shape.format.columns
+        scales, sums, shape = None, array.psum, array.psum_shape
+        if config.group_scales:
+            scales = GroupScales(config, psum=shape, together=together, target=self._target)
+            m.submodules.scales = scales
+            sums, shape = scales.o, scales.shape_of(shape)
+            self._connect_scales(m, scales, loader, array)
         m.submodules.accumulators = accumulators = Accumulators(
-            config, psum=array.psum_shape, together=array.shape.format.columns
+            config, psum=shape, together=together
         )
         connect(m, flipped(self.columns), loader.columns)
         connect(m, issue.req, flipped(self.act.req))
@@ -290,23 +314,47 @@ class MatmulUnit(wiring.Component):
             loader.switch.eq(issue.control.switch),
             array.w.as_value().eq(loader.w),
             array.shift.eq(loader.shift),
-            accumulators.psum.eq(array.psum),
+            accumulators.psum.eq(sums),
             accumulators.read_addr.eq(self.acc_addr),
             self.acc_data.eq(accumulators.read_data),
             self.rows_fed.eq(issue.control.acc.valid),
             self.unit.done.eq(accumulators.done),
             self.unit.stall.eq(issue.active & ~issue.control.acc.valid),
         ]
-        self._feed(m, issue, array, accumulators)
+        self._feed(m, issue, array, accumulators, late=scales.latency if scales else 0)
         self._count(m)
         return m
 
-    def _feed(
-        self, m: Module, issue: VectorIssue, array: SystolicArray, accumulators: Accumulators
+    def _connect_scales(
+        self, m: Module, scales: GroupScales, loader: TileLoader, array: SystolicArray
     ) -> None:
-        """Bring vectors to the array and their control to the accumulators."""
+        """Bring scales to their slots, and the slot of each tile along with its vectors."""
+        tile = Signal(ScaleSlot(), reset_less=True)
+        with m.If(loader.switch):
+            m.d.sync += tile.eq(loader.tile)
+        cycles = READ_LATENCY + array.latency - 2
+        m.d.comb += [
+            scales.write.eq(loader.write),
+            scales.slot.eq(loader.tile.slot),
+            scales.scales.as_value().eq(loader.w),
+            scales.tile.eq(delay(m, tile, cycles, name="tile", reset_less=True)),
+            scales.psum.eq(array.psum),
+        ]
+
+    def _feed(
+        self,
+        m: Module,
+        issue: VectorIssue,
+        array: SystolicArray,
+        accumulators: Accumulators,
+        *,
+        late: int,
+    ) -> None:
+        """Bring vectors to the array and their control to the accumulators, ``late`` cycles late
+        for the scales' sake.
+        """
         control = issue.control
-        stages = READ_LATENCY + array.latency - 2
+        stages = READ_LATENCY + array.latency - 2 + late
         for stage in range(stages):
             previous, control = control, Signal(VectorControl(self._config), name=f"c_{stage}")
             m.d.sync += control.eq(previous)

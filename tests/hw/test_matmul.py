@@ -18,12 +18,12 @@ from intformer.config import CoreConfig
 from intformer.hw.matmul.unit import MatmulUnit
 from intformer.hw.ports import READ_LATENCY
 from intformer.isa import Instruction, Op
-from intformer.reference import matmul
+from intformer.reference import grouped_matmul, matmul
 from intformer.sim.runner import bench_options, run_bench
 
 WORDS = 512
 ACC_DEPTH = 64
-SHAPES = {
+SHAPES: dict[str, tuple[Any, ...]] = {
     "4x4": (4, 4, 2, "dsp"),
     "2x2": (2, 2, 1, "dsp"),
     "2x2 packed": (2, 2, 1, "dsp_packed"),
@@ -31,7 +31,12 @@ SHAPES = {
     "16x8 packed": (16, 8, 4, "dsp_packed"),
     "4x12 packed": (4, 12, 4, "dsp_packed"),
     "12x6 luts": (12, 6, 2, "luts"),
+    "4x4 scales": (4, 4, 2, "dsp", "dsp"),
+    "4x2 scales": (4, 2, 2, "luts", "luts"),
+    "16x8 scales": (16, 8, 4, "dsp_packed", "luts"),
+    "12x12 scales": (12, 12, 2, "dsp", "luts"),
 }
+"""Rows, columns, lanes, array; and what multiplies by scales, if there are any."""
 INPUTS = {
     name: 0
     for name in (
@@ -47,29 +52,44 @@ INPUTS = {
 
 
 def config_of(shape: list[Any]) -> CoreConfig:
-    rows, cols, lanes, array = shape
+    rows, cols, lanes, array, *multipliers = shape
     return CoreConfig(
-        name="test", rows=rows, cols=cols, lanes=lanes, acc_depth=ACC_DEPTH, array=array
+        name="test",
+        rows=rows,
+        cols=cols,
+        lanes=lanes,
+        acc_depth=ACC_DEPTH,
+        array=array,
+        group_scales=bool(multipliers),
+        multipliers=multipliers[0] if multipliers else "dsp",
     )
 
 
 @dataclass
 class Program:
-    """MATMUL instructions, their weights ``[k_tiles, cols, rows]``, and the scratchpad."""
+    """MATMUL instructions, their weights ``[k_tiles, cols, rows]``, and the scratchpad.
+
+    ``scales``: for each instruction those of its tiles, ``[k_tiles, cols]``, or ``None``.
+    """
 
     config: CoreConfig
     words: np.ndarray
     instructions: list[Instruction]
     tiles: list[np.ndarray]
+    scales: list[np.ndarray | None]
 
     def columns(self) -> list[int]:
-        """The columns in the order in which the unit takes them."""
-        return [
-            int.from_bytes(column.tobytes(), "little")
-            for tiles in self.tiles
-            for tile in tiles
-            for column in tile[::-1]
-        ]
+        """The columns in the order in which the unit takes them, scales where they change."""
+        bits, entries = 8 * self.config.rows, []
+        for tiles, scales in zip(self.tiles, self.scales, strict=True):
+            before = None
+            for number, tile in enumerate(tiles):
+                if scales is not None and scales[number].tolist() != before:
+                    before = scales[number].tolist()
+                    entries.append(1 << bits | int.from_bytes(bytes(before), "little"))
+                mark = (scales is not None) << (bits + 1)
+                entries += [mark | int.from_bytes(c.tobytes(), "little") for c in tile[::-1]]
+        return entries
 
     def vectors(self) -> int:
         return sum(i["rows"] * i["k_tiles"] for i in self.instructions)
@@ -77,17 +97,21 @@ class Program:
     def accumulators(self) -> np.ndarray:
         """Expected accumulators; -1 where nothing was written."""
         acc = np.full((ACC_DEPTH, self.config.cols), -1, np.int64)
-        for instruction, tiles in zip(self.instructions, self.tiles, strict=True):
+        for number, instruction in enumerate(self.instructions):
             start = instruction["acc"]
-            acc[start : start + instruction["rows"]] = self.sums(instruction, tiles)
+            acc[start : start + instruction["rows"]] = self.sums(number)
         return acc
 
-    def sums(self, instruction: Instruction, tiles: np.ndarray) -> np.ndarray:
+    def sums(self, number: int) -> np.ndarray:
+        instruction, tiles, scales = (
+            parts[number] for parts in (self.instructions, self.tiles, self.scales)
+        )
         row = np.arange(instruction["rows"])[:, None] * instruction["stride"]
         word = instruction["base"] + row + np.arange(instruction["k_tiles"])
         a = self.words[word].reshape(instruction["rows"], -1)
         b = tiles.transpose(1, 0, 2).reshape(self.config.cols, -1)
-        return matmul(a if instruction["unsigned"] else a.view(np.int8), b)
+        a = a if instruction["unsigned"] else a.view(np.int8)
+        return matmul(a, b) if scales is None else grouped_matmul(a, b, scales.T)
 
 
 def random_codes(rng: random.Random, shape: tuple[int, ...]) -> np.ndarray:
@@ -117,7 +141,18 @@ def make_program(
         instructions.append(Instruction(Op.MATMUL, fields))
         weights = random_codes(rng, (k_tiles, config.cols, config.rows)).view(np.int8)
         tiles.append(np.maximum(weights, config.weight_min))
-    return Program(config, words, instructions, tiles)
+    scales = [random_scales(config, k_tiles, rng=rng) for _, k_tiles in sizes]
+    return Program(config, words, instructions, tiles, scales)
+
+
+def random_scales(config: CoreConfig, k_tiles: int, *, rng: random.Random) -> np.ndarray | None:
+    """Scales of an instruction's tiles, some of them the same as those of the tile before."""
+    if not config.group_scales or rng.random() < 0.3:
+        return None
+    gen = np.random.default_rng(rng.getrandbits(32))
+    scales = gen.integers(0, 256, (k_tiles, config.cols), np.uint8)
+    scales = np.where(gen.random(scales.shape) < 0.2, np.uint8(255), scales)
+    return np.repeat(scales, rng.choice([1, 1, 2, 3]), axis=0)[:k_tiles]
 
 
 class LastRow:
@@ -149,7 +184,7 @@ class LastRow:
             for later in program.instructions[number + 1 : number + 2]:
                 if later["acc"] <= last < later["acc"] + later["rows"]:
                     return
-            expected = program.sums(instruction, program.tiles[number])[-1]
+            expected = program.sums(number)[-1]
             found = row_of(self._dut, program.config)
             assert found.tolist() == expected.tolist(), f"last row of instruction {number}"
 
@@ -236,6 +271,7 @@ async def smallest_tile_period(dut):
     await streams.start(dut, inputs=INPUTS)
     for rows in (1, 2, 3, 4, 5):
         program = make_program(config, [(rows, 4), (rows, 4)], rng=rng, unsigned=1)
+        program.scales = [None, None]
         _, act = await execute(dut, program, rng=rng)
         starts = act.taken[::rows]
         hazard = rows + 3 if rows < 4 else rows
@@ -265,7 +301,7 @@ def test_random_programs(shape: str) -> None:
     bench(shape, simulator="verilator", testcase="random_programs", seed=11)
 
 
-@pytest.mark.parametrize("shape", ["4x4", "12x6"])
+@pytest.mark.parametrize("shape", ["4x4", "12x6", "4x4 scales"])
 def test_random_programs_icarus(shape: str) -> None:
     bench(shape, simulator="icarus", testcase="random_programs", seed=12, count=4)
 
