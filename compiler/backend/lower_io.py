@@ -119,7 +119,7 @@ class InputOutput:
         """Rows for each LOAD or STORE; all, if they do not begin with a beat."""
         if row_bytes % self.low.config.bus_bytes:
             return len(matrix)
-        return piece_rows(*matrix.shape, self.low.config)
+        return piece_rows(len(matrix), matrix.shape[1], self.low.config)
 
     def declare(self, name: str) -> None:
         """Room for an input that no instruction reads."""

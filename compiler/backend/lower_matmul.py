@@ -159,7 +159,7 @@ class _MatMulLowering:
         for batch, matrix in enumerate(stationary):
             for run in self._runs(self.source[batch * m : (batch + 1) * m]):
                 shifted = RowRun(run.first + batch * m, run.end + batch * m, run.strides)
-                for part, words in self._stationary_runs(matrix, tiles):
+                for part, words in self._stationary_runs(matrix, tiles, run.count):
                     self._fetch_act(matrix, part, words)
                     self._tiles(shifted, part, params)
 
@@ -175,8 +175,14 @@ class _MatMulLowering:
             runs += [RowRun(a, b, run.strides) for a, b in pairwise(edges)]
         return runs
 
-    def _stationary_runs(self, matrix: Matrix, tiles: list[Tile]) -> list[tuple[list[Tile], int]]:
-        """Tiles that one FETCH_ACT serves, with the stride of the rows between them."""
+    def _stationary_runs(
+        self, matrix: Matrix, tiles: list[Tile], rows: int
+    ) -> list[tuple[list[Tile], int]]:
+        """Tiles that one FETCH_ACT serves, with the stride of the rows between them.
+
+        No more than fill the accumulators: then other products can come between.
+        """
+        most = max(1, self.low.config.acc_depth // rows)
         cols = self.low.config.cols
         height = self.low.config.rows
         found: list[tuple[list[Tile], int]] = []
@@ -186,7 +192,7 @@ class _MatMulLowering:
             if found:
                 last, _ = found[-1]
                 start = last[0][0]
-                full = all(q - p == cols for p, q in last)
+                full = all(q - p == cols for p, q in last) and len(last) < most
                 whole = list(row_runs([matrix[start:b, 0]], [height]))
                 if full and last[-1][1] == a and len(whole) == 1:
                     found[-1] = ([*last, (a, b)], whole[0].strides[0])

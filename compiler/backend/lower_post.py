@@ -201,7 +201,7 @@ def lower_pointwise(low: Lowering, node: Pointwise) -> None:
     shape = low.graph.tensors[node.output].shape
     src = rows_of(np.ascontiguousarray(np.broadcast_to(low.storage.positions(source), shape)))
     lanes = low.config.lanes
-    piece = piece_rows(*src.shape, low.config)
+    piece = piece_rows(len(src), src.shape[1], low.config)
     for block in _blocks(epilogue.segments(src), min(GROUPS_MAX, low.config.param_groups) * lanes):
         params = epilogue.load_params(block)
         for start in range(0, len(src), piece):
