@@ -5,7 +5,7 @@ PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
 .PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
-.PHONY: boards bench-boards bench-link bench-netlist bench-sdram
+.PHONY: boards bench-boards bench-link bench-netlist bench-sdram bench-minilm
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench-flash bandwidth of the flash controller -> docs/results/flash.{json,md}'
 	@echo 'make bench-link  10,000 broken frames on the link -> docs/results/link.{json,md}'
 	@echo 'make bench-sdram the SDRAM controller: bandwidth, a million random commands -> docs/results/sdram.{json,md}'
+	@echo 'make bench-minilm all-MiniLM-L6-v2: accuracy of the integers -> docs/results/minilm.{json,md}'
 	@echo 'make bench-netlist gate-level netlists of cores -> docs/results/netlist.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'
 	@echo 'make clean       remove build/'
@@ -80,6 +81,10 @@ bench-link:
 bench-sdram:
 	@scripts/setup
 	$(PY) -m intformer.bench.sdram
+
+bench-minilm:
+	@scripts/setup
+	$(PY) -m intformer.bench.minilm
 
 bench-netlist:
 	@scripts/setup

@@ -31,6 +31,7 @@ __all__ = [
     "View",
     "check_groups",
     "execute",
+    "step",
 ]
 
 Array = NDArray[Any]
@@ -217,9 +218,14 @@ def execute(graph: IntGraph, inputs: dict[str, Array]) -> dict[str, Array]:
             raise ValueError(f"input {name!r} has codes outside {tensor.dtype}")
         values[name] = codes.astype(tensor.dtype)
     for node in graph.nodes:
-        result = _EXECUTE[type(node)](node, values)
-        values[node.output] = np.ascontiguousarray(result).astype(graph.tensors[node.output].dtype)
+        step(graph, node, values)
     return values
+
+
+def step(graph: IntGraph, node: Node, values: dict[str, Array]) -> None:
+    """Run one node of ``graph``: ``values`` has what it reads, and gets its output."""
+    result = _EXECUTE[type(node)](node, values)
+    values[node.output] = np.ascontiguousarray(result).astype(graph.tensors[node.output].dtype)
 
 
 def _post(p: PostParams, x: Array, values: dict[str, Array]) -> Array:

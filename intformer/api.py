@@ -28,6 +28,8 @@ def compile(
     config: str | Path | CoreConfig = "16x16",
     calibrate: str | Path | Mapping[str, Array] | None = None,
     weights: str = "int8",
+    activations: str = "int8",
+    overrides: str | Path | Mapping[str, Mapping[str, Any]] | None = None,
     length: int | None = None,
 ) -> CompiledModel:
     """Quantize a float model and map it onto a core.
@@ -47,7 +49,12 @@ def compile(
         ``.npz`` or ``.npy``), or a folder of images. Without it, random normal data stands in, and
         the report says so.
     weights:
-        ``"int8"`` (W8A8) or ``"int4"`` (W4A8): the codes of static weights.
+        The codes of static weights: ``"int8"``, ``"int4"`` (a scale per output channel),
+        ``"int4-g32"`` or ``"int4-g128"`` (in groups of 32 or 128).
+    activations:
+        ``"int8"``, or ``"mixed"``: more precise where models are sensitive (docs/compiler.md).
+    overrides:
+        Settings of single layers, by glob patterns of module paths: a mapping, or a TOML file.
     length:
         Tokens of a text model in a Hugging Face folder (default: at most 128).
 
@@ -63,11 +70,13 @@ def compile(
     from intformer.compiler.backend import build_program
     from intformer.compiler.frontend import huggingface, torch_export
     from intformer.compiler.quantize import quantize
+    from intformer.compiler.quantize.settings import Settings, read_overrides
     from intformer.model import CompiledModel
 
     core = load_config(config)
-    if weights not in ("int8", "int4"):
-        raise UserError(f"weights must be int8 or int4, not {weights!r}")
+    if isinstance(overrides, str | Path):
+        overrides = read_overrides(overrides)
+    Settings(weights, activations, overrides)  # refuses before the work is done
     task = None
     if example_inputs is None and huggingface.is_folder(model):
         floats, task = huggingface.load_folder(model, length=length)
@@ -79,7 +88,9 @@ def compile(
     if isinstance(calibrate, str | Path):
         shapes = {name: floats.values[name].shape for name in floats.inputs}
         calibrate = _calibration(calibrate, shapes, task)
-    graph = quantize(floats, calibrate, weights=weights)
+    graph = quantize(
+        floats, calibrate, weights=weights, activations=activations, overrides=overrides
+    )
     return CompiledModel(graph=graph, program=build_program(graph, core), task=task)
 
 

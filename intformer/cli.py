@@ -124,7 +124,16 @@ def _parser() -> argparse.ArgumentParser:
         help="samples that set the scales: one array per model input, samples first; for a Hugging "
         "Face folder also lines of text, or a folder of images",
     )
-    sub.add_argument("--weights", choices=("int8", "int4"), default="int8")
+    sub.add_argument("--weights", choices=("int8", "int4", "int4-g32", "int4-g128"), default="int8")
+    sub.add_argument(
+        "--activations",
+        choices=("int8", "mixed"),
+        default="int8",
+        help="mixed: int16 and per-channel scales where models are sensitive (default: int8)",
+    )
+    sub.add_argument(
+        "--overrides", metavar="FILE.toml", help="settings of single layers, by module path"
+    )
 
     sub.add_argument(
         "--length",
@@ -174,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("info", _info, "describe a compiled model or a configuration")
     sub.add_argument("subject", metavar="OUT|CONFIG")
     sub.add_argument("--steps", action="store_true", help="list every instruction")
+    sub.add_argument(
+        "--precision", action="store_true", help="list the codes of every tensor and layer"
+    )
 
     sub = command("synth", _synth, "synthesize, place and route a core; print area and Fmax")
     _config_option(sub)
@@ -238,6 +250,8 @@ def _compile(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         calibrate=args.calibrate,
         weights=args.weights,
         length=args.length,
+        activations=args.activations,
+        overrides=args.overrides,
     )
     model.save(args.output)
     figures = model_figures(model)
@@ -364,6 +378,8 @@ def _info(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         print(report.describe_model(figures))
         if args.steps:
             print(report.list_steps(model))
+        if args.precision:
+            print(report.list_precision(model))
         return figures, True
     config = api.load_config(args.subject)
     figures = report.config_figures(config)

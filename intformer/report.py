@@ -20,6 +20,7 @@ __all__ = [
     "config_figures",
     "describe_config",
     "describe_model",
+    "list_precision",
     "list_steps",
     "model_figures",
     "run_figures",
@@ -72,6 +73,9 @@ def model_figures(model: CompiledModel) -> dict[str, Any]:
         "roofline": roofline(program, cycles=result.cycles),
         "overlap": overlap(result.timeline),
         "calibration": graph.meta.get("calibration"),
+        "precision": {
+            name: graph.meta.get(name) for name in ("weights", "activations", "overrides", "sites")
+        },
     }
 
 
@@ -151,6 +155,29 @@ def _op_table(ops: list[dict[str, Any]]) -> list[str]:
             f"{op['expected_cycles']:>9,}  {op['module']}".rstrip()
         )
     return lines
+
+
+def list_precision(model: CompiledModel) -> str:
+    """The code type of every tensor, and how each layer's weights were quantized, a line each."""
+    heads = ("tensor", "op", "codes", "weights", "operand", "solver", "smoothing", "scale")
+    rows = [
+        (
+            site["tensor"],
+            site["op"],
+            site["dtype"],
+            site.get("weights", ""),
+            site.get("operand", ""),
+            site.get("solver", ""),
+            f"{site['smoothing']:g}" if "smoothing" in site else "",
+            f"{site['scale']:.4g}",
+        )
+        for site in model.graph.meta.get("sites", ())
+    ]
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (heads, *rows)
+    )
 
 
 def list_steps(model: CompiledModel) -> str:

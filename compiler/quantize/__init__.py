@@ -8,23 +8,26 @@ from typing import Any
 from numpy.typing import NDArray
 
 from intformer.compiler.canonical import canonicalize
-from intformer.compiler.graph import Graph
+from intformer.compiler.graph import Graph, View
 from intformer.compiler.integer_graph import IntGraph
-from intformer.compiler.quantize.calibrate import calibrate
+from intformer.compiler.quantize.calibrate import Ranges, calibrate
 from intformer.compiler.quantize.data import (
     dequantize_outputs,
     quantize_inputs,
     random_inputs,
     runs,
 )
+from intformer.compiler.quantize.layers import LayerSolver, Solved
 from intformer.compiler.quantize.lower import Lowerer
 from intformer.compiler.quantize.plan import Plan
 from intformer.compiler.quantize.report import describe
+from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.sites import find_sites
+from intformer.compiler.quantize.smoothing import FittedOperand
 from intformer.compiler.stationary import clip_stationary
 from intformer.errors import UserError
 
-__all__ = ["dequantize_outputs", "quantize", "quantize_inputs", "runs"]
+__all__ = ["Quantizer", "dequantize_outputs", "quantize", "quantize_inputs", "runs"]
 
 RANDOM_RUNS = 8
 RANDOM_SEED = 0
@@ -35,53 +38,120 @@ def quantize(
     calibration: Mapping[str, NDArray[Any]] | None = None,
     *,
     weights: str = "int8",
+    activations: str = "int8",
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> IntGraph:
-    """Quantize ``graph`` to W8A8 or W4A8.
-
-    Static weights are symmetric per output channel. Computed operands that the array holds as
-    weights (keys, values) saturate at -127, as ``dsp_packed`` arrays require. Operands of products
-    are int8 (with a zero point where only linear layers read them), softmax probabilities uint8,
-    sums, LayerNorm inputs and outputs of the model int16. Ranges are the smallest and largest
-    calibrated values.
+    """Quantize ``graph``: :class:`Quantizer` in one call.
 
     Parameters
     ----------
     calibration:
         An array for each model input, samples along the first axis. Without it, random normal
         data with a fixed seed stands in, and ``meta["calibration"]`` says so.
-    weights:
-        ``"int8"`` (codes -127..127) or ``"int4"`` (codes -7..7).
+    weights, activations, overrides:
+        See :class:`~intformer.compiler.quantize.settings.Settings`.
+    """
+    return Quantizer(weights=weights, activations=activations, overrides=overrides).fit(
+        graph, calibration
+    )
 
-    Returns
-    -------
-    IntGraph
-        ``meta`` has ``weights``, ``calibration`` (source, samples), ``exact_inputs`` (inputs
-        whose codes are their values) and ``sites`` (what each tensor holds, for reports).
+
+class Quantizer:
+    """Post-training quantization with ``weights``, a scheme of ``activations``, and ``overrides``.
+
+    Static weights are symmetric per output channel, or in groups. Computed operands that the
+    array holds as weights (keys, values) saturate at -127, as ``dsp_packed`` arrays require.
+    Operands of products are int8 (with a zero point where only linear layers read them) or, for
+    linear layers, int16 in two passes; softmax probabilities are uint8; sums, LayerNorm inputs
+    and outputs of the model int16.
 
     Raises
     ------
     UserError
-        If the calibration data does not fit the model, or an argument is wrong.
-    UnsupportedModel
-        If sums of products can exceed 32 bits.
+        If a setting is unknown.
     """
-    if weights not in ("int8", "int4"):
-        raise UserError(f"weights must be int8 or int4, not {weights!r}")
-    source = "data" if calibration is not None else f"random normal, seed {RANDOM_SEED}"
-    if calibration is None:
-        calibration = random_inputs(graph, RANDOM_RUNS, RANDOM_SEED)
-    canonical = canonicalize(graph)
-    shapes = {name: canonical.values[name].shape for name in canonical.inputs}
-    ranges = calibrate(canonical, runs(shapes, calibration))
-    sites = find_sites(canonical)
-    plan = Plan(canonical, sites, ranges)
-    result = Lowerer(canonical, plan, weight_bits=4 if weights == "int4" else 8).run(sites)
-    clip_stationary(result)
-    result.meta |= {
-        "weights": weights,
-        "calibration": {"source": source, "runs": ranges.runs},
-        "exact_inputs": [n for n in result.inputs if canonical.values[n].kind != "float"],
-        "model": graph.meta.get("model", ""),
-        "sites": describe(result),
-    }
-    return result
+
+    def __init__(
+        self,
+        *,
+        weights: str = "int8",
+        activations: str = "int8",
+        overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.settings = Settings(weights, activations, overrides)
+        self._ranges: Ranges | None = None
+        self._fitted: dict[str, FittedOperand] | None = None
+        self._solved: dict[str, Solved] = {}
+        self._source = ""
+
+    def fit(self, graph: Graph, calibration: Mapping[str, NDArray[Any]] | None = None) -> IntGraph:
+        """Calibrate on samples, fit the weights, and return the integer graph.
+
+        Returns
+        -------
+        IntGraph
+            ``meta`` has ``weights``, ``activations``, ``overrides``, ``calibration`` (source,
+            runs), ``exact_inputs`` (inputs whose codes are their values) and ``sites`` (what
+            each tensor holds and how it is made, for reports).
+
+        Raises
+        ------
+        UserError
+            If the calibration data does not fit the model, or an override matches no layer.
+        UnsupportedModel
+            If sums of products can exceed 32 bits.
+        """
+        self._source = "data" if calibration is not None else f"random normal, seed {RANDOM_SEED}"
+        if calibration is None:
+            calibration = random_inputs(graph, RANDOM_RUNS, RANDOM_SEED)
+        canonical = canonicalize(graph)
+        self.settings.check_used(canonical)
+        shapes = {name: canonical.values[name].shape for name in canonical.inputs}
+        self._ranges = calibrate(
+            canonical, runs(shapes, calibration), rows=self.settings.needs_rows
+        )
+        self._fitted, self._solved = None, {}
+        result = self._lower(graph, canonical)
+        self._ranges.forget_rows()
+        return result
+
+    def apply(self, graph: Graph) -> IntGraph:
+        """The integer graph of the same model with other shapes, for instance another length.
+
+        It has the scales and weights that :meth:`fit` found, so that elements which both graphs
+        compute from the same values are equal.
+
+        Raises
+        ------
+        UserError
+            If nothing was fitted yet, or a value of ``graph`` is not one of the fitted model.
+        """
+        if self._ranges is None:
+            raise UserError("fit a model before applying it to other shapes")
+        canonical = canonicalize(graph)
+        views = {node.output for node in canonical.nodes if isinstance(node, View)}
+        for value in canonical.values.values():
+            known = value.name in views or value.name in self._ranges.all
+            if value.kind == "float" and not known:
+                raise UserError(f"{value.name!r} is not a value of the model that was fitted")
+        return self._lower(graph, canonical)
+
+    def _lower(self, graph: Graph, canonical: Graph) -> IntGraph:
+        assert self._ranges is not None
+        sites = find_sites(canonical)
+        plan = Plan(canonical, sites, self._ranges, self.settings, self._fitted)
+        solver = LayerSolver(canonical, self.settings, self._ranges, self._solved)
+        lowerer = Lowerer(canonical, plan, solver)
+        result = lowerer.run(sites)
+        self._fitted, self._solved = plan.fitted, solver.solved
+        clip_stationary(result)
+        result.meta |= {
+            "weights": self.settings.weights,
+            "activations": self.settings.activations,
+            "overrides": self.settings.overrides,
+            "calibration": {"source": self._source, "runs": self._ranges.runs},
+            "exact_inputs": [n for n in result.inputs if canonical.values[n].kind != "float"],
+            "model": graph.meta.get("model", ""),
+            "sites": describe(result, lowerer.notes),
+        }
+        return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -10,34 +11,19 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler import integer_graph as ig
-from intformer.compiler.float_eval import activation
 from intformer.compiler.quantize.norms import norm_parameters
-from intformer.compiler.quantize.plan import Plan
-from intformer.compiler.quantize.scales import (
-    Coding,
-    activation_table,
-    encode_multiplier,
-    exp_table,
-    quantize_weights,
-)
+from intformer.compiler.quantize.products import Products
+from intformer.compiler.quantize.scales import Coding, exp_table
 from intformer.compiler.quantize.sites import Site
-from intformer.compiler.quantize.tensors import Tensors, post_params
-from intformer.errors import UnsupportedModel
+from intformer.compiler.quantize.tensors import post_params
 
 __all__ = ["Lowerer"]
 
 Array = NDArray[Any]
 
-_BIAS_TOP = 1 << 30
-"""Largest bias before zero points, and largest sum of products: half of an accumulator each."""
 
-
-class Lowerer(Tensors):
-    """Turns the sites of a float graph into an integer graph under a :class:`Plan`."""
-
-    def __init__(self, graph: fg.Graph, plan: Plan, *, weight_bits: int) -> None:
-        super().__init__(graph, plan)
-        self.weight_bits = weight_bits
+class Lowerer(Products):
+    """Turns the sites of a float graph into an integer graph under a plan."""
 
     def run(self, sites: list[Site]) -> ig.IntGraph:
         """Lower all sites in order."""
@@ -46,11 +32,28 @@ class Lowerer(Tensors):
             self._tensor(name, value.shape, coding)
             self._made[name, "native"] = name
         self.out.inputs = list(self.graph.inputs)
-        for site in sites:
+        ends = self._last_reads(sites)
+        for i, site in enumerate(sites):
             if not isinstance(site.node, fg.View):
                 self._site(site)
+            dead = {made for (name, _), made in self._made.items() if ends[name] == i}
+            self.solver.forget(dead)
         self.out.outputs = [self._fetch(name, "native") for name in self.graph.outputs]
         return self.out
+
+    def _last_reads(self, sites: list[Site]) -> dict[str, int]:
+        """For each value, the last site that reads it, directly or through views."""
+        ends: dict[str, int] = defaultdict(int)
+        for i in reversed(range(len(sites))):
+            site = sites[i]
+            if isinstance(site.node, fg.View):
+                reads, end = site.node.inputs, ends[site.output]
+            else:
+                reads = [*site.node.inputs, *(n for n in (site.x, site.residual) if n)]
+                end = i
+            for name in reads:
+                ends[name] = max(ends[name], end)
+        return ends
 
     def _site(self, site: Site) -> None:
         node = site.node
@@ -70,88 +73,10 @@ class Lowerer(Tensors):
             assert site.x is not None
             self._stored(site, site.x, np.asarray(1.0))
 
-    def _result(self, node: fg.Node, output: str, coding: Coding) -> str:
-        name = self._tensor(output, self.graph.values[output].shape, coding)
-        self._made[output, "native"] = name
-        return name
-
-    def _epilogue(self, site: Site, scale: Array, bias: Array, output: str) -> ig.PostParams:
-        """Post parameters of a site whose main part has real ``scale`` per unit."""
-        final = self._codings[output]
-        target = self.plan.index_coding(site, final) if site.table else final
-        low, high = reference.LIMITS[target.dtype]
-        factor = site.factor
-        fields: dict[str, Any] = {}
-        if site.activation is not None and not site.table:  # relu
-            low = target.zero_point
-            factor *= site.activation.factor
-        elif site.activation is not None:
-            kind, inner = site.activation.kind, site.activation.factor
-            fields["table"] = activation_table(lambda u: activation(kind, inner * u), target, final)
-        if site.residual is not None:
-            name = self._signed(site.residual)
-            coding = self._codings[name]
-            relative = factor / site.factor * site.res_factor * coding.scale / target.scale
-            mult, shift = encode_multiplier(relative, what=output)
-            fields |= {
-                "residual": name,
-                "res_mult": int(mult[0]),
-                "res_shift": int(shift[0]),
-            }
-            assert coding.zero_point == 0, f"residual {name} has a zero point"
-        return post_params(
-            output,
-            factor * scale / target.scale,
-            bias=bias,
-            lo=low,
-            hi=high,
-            zero_point=target.zero_point,
-            **fields,
-        )
-
-    def _matmul(self, site: Site, node: fg.MatMul) -> None:
-        a = self._fetch(node.inputs[0], "operand")
-        static = self.graph.values[node.inputs[1]].const is not None
-        depth = self.graph.values[node.inputs[0]].shape[-1]
-        if depth * (1 << 15) >= 1 << 31:
-            raise UnsupportedModel(
-                f"{node.name}: a sum of {depth} products can exceed 32 bits; at most 65535 fit"
-            )
-        if static:
-            b, row_scale, bias = self._weights(node, self._codings[a])
-        else:
-            b = self._fetch(node.inputs[1], "int8")
-            row_scale, bias = np.array([self._codings[b].scale]), np.array([0])
-        scale = self._codings[a].scale * row_scale * node.factor
-        output = self._result(node, site.output, self.plan.root_coding(site.output))
-        post = self._epilogue(site, scale, bias, output)
-        bits = self.weight_bits if static else 8
-        self.out.nodes.append(
-            ig.MatMul(output, [a, b], output, node.source, post=post, weight_bits=bits)
-        )
-
-    def _weights(self, node: fg.MatMul, a: Coding) -> tuple[str, Array, Array]:
-        """Weight tensor, scale of each row, and bias with the zero point of ``a`` folded in."""
-        matrix = self.graph.values[node.inputs[1]].const
-        assert matrix is not None
-        real = np.zeros(len(matrix)) if node.bias is None else np.asarray(node.bias, np.float64)
-        unit = a.scale * abs(node.factor)
-        codes, scale = quantize_weights(
-            matrix, self.weight_bits, floor=np.abs(real) / (unit * _BIAS_TOP)
-        )
-        bias = np.rint(real / (a.scale * node.factor * scale)).astype(np.int64)
-        bias -= a.zero_point * codes.astype(np.int64).sum(axis=1)
-        largest = np.abs(bias) + 255 * np.abs(codes.astype(np.int64)).sum(axis=1)
-        if largest.max() >= 1 << 31:
-            raise UnsupportedModel(f"{node.name}: its sums can exceed 32 bits")
-        # The scale is per row; the tensor's own says 1.
-        name = self._tensor(node.inputs[1], codes.shape, Coding("int8", 1.0), codes)
-        return name, scale, bias
-
     def _stored(self, site: Site, x: str, factor: Array) -> None:
         source = self._signed(x)
         coding = self._codings[source]
-        output = self._result(site.node, site.output, self.plan.root_coding(site.output))
+        output = self._result(site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, factor * coding.scale, np.array([-coding.zero_point]), output)
         node = ig.Pointwise(output, [source], output, site.node.source, post=post)
         self.out.nodes.append(node)
@@ -159,7 +84,7 @@ class Lowerer(Tensors):
     def _softmax(self, node: fg.Softmax) -> None:
         x = self._fetch(node.inputs[0], "int8")
         inputs = [x, *(self._fetch(name, "native") for name in node.inputs[1:])]
-        output = self._result(node, node.output, self.plan.root_coding(node.output))
+        output = self._result(node.output, self.plan.root_coding(node.output))
         self.out.nodes.append(
             ig.Softmax(
                 output,
@@ -173,12 +98,29 @@ class Lowerer(Tensors):
         )
 
     def _layernorm(self, node: fg.LayerNorm) -> None:
-        x = self._fetch(node.inputs[0], "int16")
         coding = self.plan.root_coding(node.output)
-        output = self._result(node, node.output, coding)
+        output = self._result(node.output, coding)
+        self._normalize(node, output, coding)
+
+    def _copy(self, name: str, native: str, dtype: str) -> str:
+        maker = self._norms.get(name)
+        if maker is None or dtype != "int8" or self.plan.settings.at(maker).norm != "dual":
+            return super()._copy(name, native, dtype)
+        coding = self.plan.coding(name, dtype)
+        output = self._tensor(f"{name}.{dtype}", self.graph.values[name].shape, coding)
+        self._normalize(maker, output, coding)
+        return output
+
+    def _normalize(self, node: fg.LayerNorm, output: str, coding: Coding) -> None:
+        """Append a LayerNorm with results in ``coding``."""
+        x = self._fetch(node.inputs[0], "int16")
+        found = self.plan.operand(node.output) if coding.dtype == "int8" else None
+        divisor = np.ones(len(node.gamma)) if found is None else found.scales
+        if found is not None:
+            self.notes[output]["smoothing"] = found.alpha
         parameters = norm_parameters(
-            node.gamma,
-            node.beta,
+            node.gamma / divisor,
+            node.beta / divisor,
             node.eps,
             input_scale=self._codings[x].scale,
             output_scale=coding.scale,
@@ -203,11 +145,11 @@ class Lowerer(Tensors):
         real = self.graph.values[node.inputs[1]].const
         assert real is not None
         table = self._tensor(node.inputs[1], real.shape, coding, coding.encode(real))
-        output = self._result(node, node.output, coding)
+        output = self._result(node.output, coding)
         self.out.nodes.append(ig.Gather(output, [ids, table], output, node.source))
 
     def _not(self, node: fg.Not) -> None:
         x = self._fetch(node.inputs[0], "native")
-        output = self._result(node, node.output, self.plan.root_coding(node.output))
+        output = self._result(node.output, self.plan.root_coding(node.output))
         post = post_params(output, -1.0, bias=np.array([-1]), lo=0, hi=1)
         self.out.nodes.append(ig.Pointwise(output, [x], output, node.source, post=post))

@@ -1,43 +1,67 @@
 """Decides the code type and scale of every value.
 
 Values that views connect form a class, with one scale per code type. What reads a class decides
-its main type: int16 if a sum, a LayerNorm or an output reads it, else int8. Where both are
-wanted, an int8 copy is made.
+its main type: int16 if a sum, a LayerNorm, an output or a linear layer with int16 operand reads
+it, else int8. Where both are wanted, an int8 copy is made.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from intformer.compiler import graph as fg
 from intformer.compiler.float_eval import activation
-from intformer.compiler.quantize.calibrate import Ranges
+from intformer.compiler.quantize.calibrate import Ranges, static_operands
 from intformer.compiler.quantize.norms import smallest_input_scale
 from intformer.compiler.quantize.scales import Coding, asymmetric, symmetric
+from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.sites import Site
+from intformer.compiler.quantize.smoothing import FittedOperand, fit_operand
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "is_int8"]
+
+Array = NDArray[Any]
 
 PROBABILITY = Coding("uint8", 1.0 / 256.0)
 EXACT = {"int": Coding("int16", 1.0), "bool": Coding("int8", 1.0)}
 
 _SHIFTABLE = {"linear", "softmax", "any"}  # readers that take a zero point
+_LINEAR_ONLY = {"linear", "linear16", "wide"}
 
 
 class Plan:
-    """Codings of the values of a canonical float graph."""
+    """Codings of the values of a canonical float graph.
 
-    def __init__(self, graph: fg.Graph, sites: list[Site], ranges: Ranges) -> None:
+    Attributes
+    ----------
+    fitted: how the int8 codes of a static product's input were fitted, by the value that its
+        class is computed as; see :class:`~intformer.compiler.quantize.smoothing.FittedOperand`.
+    """
+
+    def __init__(
+        self,
+        graph: fg.Graph,
+        sites: list[Site],
+        ranges: Ranges,
+        settings: Settings | None = None,
+        fitted: dict[str, FittedOperand] | None = None,
+    ) -> None:
         self.graph = graph
         self.ranges = ranges
+        self.settings = settings or Settings()
         self._parent: dict[str, str] = {name: name for name in graph.values}
         self._demands: dict[str, set[str]] = defaultdict(set)
         self._floor: dict[str, float] = defaultdict(float)
         self._roots: dict[str, list[str]] = defaultdict(list)
-        self._tables = {site.output for site in sites if site.table}
+        self._tables = {s.output for s in sites if s.table and not self.function16(s)}
+        self._functions = {s.output for s in sites if s.table} - self._tables
+        self._headroom = {s.output: self.settings.at(s.node).headroom for s in sites}
         self._softmaxes = {s.output for s in sites if isinstance(s.node, fg.Softmax)}
+        self._makers = graph.producers()
         for node in graph.nodes:
             if isinstance(node, fg.View):
                 for name in node.inputs:
@@ -51,6 +75,80 @@ class Plan:
         for name in graph.values:
             if name not in views and name not in inside:
                 self._roots[self.of(name)].append(name)
+        self.fitted = self._fit_operands(sites) if fitted is None else fitted
+        self._operands = {self.of(name): found for name, found in self.fitted.items()}
+
+    def _fit_operands(self, sites: list[Site]) -> dict[str, FittedOperand]:
+        """Smoothing and clipping of what static products read as int8."""
+        result = {}
+        operands = static_operands(self.graph)
+        for site in sites:
+            cls = self.of(site.output)
+            if self._roots[cls] != [site.output] or "linear" not in self._demands[cls]:
+                continue
+            layer = self.settings.at(site.node)
+            nodes = [n for name in operands if self.of(name) == cls for n in operands[name]]
+            consts = [self.graph.values[n.inputs[1]].const for n in nodes]
+            matrices = [np.asarray(const) for const in consts if const is not None]
+            clip = layer.ranges == "mse" and self._demands[cls] <= _LINEAR_ONLY
+            smooth = layer.smoothing if self._can_smooth(site, cls, matrices) else 0.0
+            rows = self._rows(cls)
+            if (not smooth and not clip) or rows is None:
+                continue
+            formats = [self.settings.at(n).format for n in nodes]
+            found = fit_operand(
+                self._channels(cls), rows, matrices, formats, alpha=smooth, clip=clip
+            )
+            if found.alpha or clip:
+                result[site.output] = found
+        return result
+
+    def _can_smooth(self, site: Site, cls: str, matrices: list[Array]) -> bool:
+        """Whether the int8 codes of a class can have a scale for each channel."""
+        if not self._demands[cls] <= _LINEAR_ONLY or any(is_int8(m) for m in matrices):
+            return False
+        if not isinstance(site.node, fg.LayerNorm) and self.main(site.output) != "int16":
+            return False  # nothing but LayerNorm, or a copy, scales by channel
+        views = [n for n in self.graph.nodes if isinstance(n, fg.View) and self.of(n.output) == cls]
+        return all(_keeps_channels(self.graph, view) for view in views)
+
+    def _channels(self, cls: str) -> tuple[Array, Array]:
+        """Smallest and largest value of each channel of a class."""
+        seen = [pair for name, pair in self.ranges.channels.items() if self.of(name) == cls]
+        lows, highs = zip(*seen, strict=True)
+        return np.min(lows, axis=0), np.max(highs, axis=0)
+
+    def _rows(self, cls: str) -> Array | None:
+        parts = [r for name, rows in self.ranges.rows.items() if self.of(name) == cls for r in rows]
+        return np.concatenate(parts) if sum(map(len, parts)) else None
+
+    def operand(self, name: str) -> FittedOperand | None:
+        """How the int8 codes of a value were fitted, if they were."""
+        return self._operands.get(self.of(name))
+
+    def function16(self, site: Site) -> bool:
+        """Whether a site's activation function takes int16 codes."""
+        from intformer.hw.units.functions import FUNCTIONS
+
+        node = site.activation
+        if node is None or not site.table or node.kind not in FUNCTIONS:
+            return False
+        return self.settings.at(node).function == "int16"
+
+    def operand16(self, node: fg.MatMul) -> bool:
+        """Whether a static product takes int16 codes, in two passes."""
+        choice = self.settings.at(node).operand
+        if choice == "auto":
+            made = self._made_by(node.inputs[0])
+            return made in self._functions
+        return choice == "int16"
+
+    def _made_by(self, name: str) -> str:
+        """The value that a chain of views with one input each starts from."""
+        makers = self._makers
+        while isinstance(makers.get(name), fg.View) and len(makers[name].inputs) == 1:
+            name = makers[name].inputs[0]
+        return name
 
     def of(self, name: str) -> str:
         """The class of a value."""
@@ -67,7 +165,8 @@ class Plan:
 
         if isinstance(node, fg.MatMul):
             static = self.graph.values[node.inputs[1]].const is not None
-            want(node.inputs[0], "linear" if static else "product")
+            operand = "linear16" if static and self.operand16(node) else "linear"
+            want(node.inputs[0], operand if static else "product")
             if not static:
                 want(node.inputs[1], "product")
         elif isinstance(node, fg.Softmax):
@@ -86,7 +185,7 @@ class Plan:
 
     def main(self, name: str) -> str:
         """Main code type of a value's class."""
-        return "int16" if "wide" in self._demands[self.of(name)] else "int8"
+        return "int16" if self._demands[self.of(name)] & {"wide", "linear16"} else "int8"
 
     def root_coding(self, name: str) -> Coding:
         """Coding of a value where it is computed (or fed in)."""
@@ -101,9 +200,13 @@ class Plan:
         """Coding of a value's class in a code type."""
         cls = self.of(name)
         demands = self._demands[cls]
+        roots = self._roots[cls] or [name]
         low, high = self._range(cls)
         if dtype != "int8":
-            return symmetric(dtype, low, high, floor=self._floor[cls])
+            headroom = max(self._headroom.get(r, self.settings.base.headroom) for r in roots)
+            return symmetric(dtype, low, high, floor=self._floor[cls], headroom=headroom)
+        if cls in self._operands:
+            return asymmetric(*self._operands[cls].limits)
         tables = any(root in self._tables for root in self._roots[cls])
         shiftable = "product" not in demands and not (tables and "wide" in demands)
         if shiftable and demands & _SHIFTABLE:
@@ -120,18 +223,40 @@ class Plan:
         return min(low for low, _ in seen), max(high for _, high in seen)
 
     def index_coding(self, site: Site, output: Coding) -> Coding:
-        """Coding of a table's index: the range of ``u`` where the function is not flat."""
+        """Coding of a function's argument: the range of ``u`` where the function is not flat."""
         assert site.activation is not None
         low, high = self.ranges.all[site.before]
+        wide = site.output in self._functions
+        if wide:
+            headroom = self._headroom[site.output]
+            low, high = headroom * min(low, 0.0), headroom * max(high, 0.0)
         grid = np.linspace(low, high, 1025)
         y = activation(site.activation.kind, site.activation.factor * grid)
         step = output.scale / 8
         flat_low = np.maximum.accumulate(np.abs(y - y[0])) <= step
         flat_high = np.maximum.accumulate(np.abs(y - y[-1])[::-1])[::-1] <= step
-        if flat_low.all():
-            return asymmetric(low, high)
-        first, last = np.flatnonzero(flat_low)[-1], np.flatnonzero(flat_high)[0]
-        return asymmetric(float(grid[first]), float(grid[last]))
+        if not flat_low.all():
+            first, last = np.flatnonzero(flat_low)[-1], np.flatnonzero(flat_high)[0]
+            low, high = float(grid[first]), float(grid[last])
+        return symmetric("int16", low, high, headroom=1.0) if wide else asymmetric(low, high)
+
+
+def _keeps_channels(graph: fg.Graph, view: fg.View) -> bool:
+    """Whether a view leaves the last axis as it is."""
+    (source,) = view.inputs if len(view.inputs) == 1 else (None,)
+    if source is None:
+        return False
+    shape, result = graph.values[source].shape, graph.values[view.output].shape
+    if not shape or not result or shape[-1] != result[-1]:
+        return False
+    if view.kind == "permute":
+        return bool(view.arg[-1] == len(shape) - 1)
+    return view.kind != "slice" or list(view.arg[-1]) == [0, shape[-1], 1]
+
+
+def is_int8(array: Array) -> bool:
+    """Whether reals are int8 codes already."""
+    return bool(np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array)))
 
 
 def _hidden(site: Site) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from intformer.compiler import integer_graph as ig
@@ -9,14 +10,21 @@ from intformer.compiler import integer_graph as ig
 __all__ = ["describe"]
 
 
-def describe(graph: ig.IntGraph) -> list[dict[str, Any]]:
-    """A dictionary for each input and computed tensor: what makes it, its type and scale."""
+def describe(graph: ig.IntGraph, notes: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A dictionary for each input and computed tensor: what makes it, its type and scale.
+
+    ``table``: whether an activation function ends in 256 entries; ``function``: whether in
+    quadratic segments. ``notes`` adds to tensors what the quantizer chose: ``smoothing`` (the
+    exponent of the channels' scales), ``weights`` and ``solver`` of static products, and their
+    ``operand``: the type of what they multiply, int16 for two passes.
+    """
     makers = {node.output: node for node in graph.nodes}
     result = []
     for tensor in graph.tensors.values():
         node = makers.get(tensor.name)
         if tensor.const is not None or isinstance(node, ig.View):
             continue
+        post = node.post if isinstance(node, ig.MatMul | ig.Pointwise) else None
         result.append(
             {
                 "tensor": tensor.name,
@@ -26,7 +34,9 @@ def describe(graph: ig.IntGraph) -> list[dict[str, Any]]:
                 "dtype": tensor.dtype,
                 "scale": tensor.scale,
                 "zero_point": tensor.zero_point,
-                "table": isinstance(node, ig.MatMul | ig.Pointwise) and node.post.table is not None,
+                "table": post is not None and post.table is not None,
+                "function": post is not None and post.function is not None,
+                **notes.get(tensor.name, {}),
             }
         )
     return result

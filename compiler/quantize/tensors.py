@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler import integer_graph as ig
-from intformer.compiler.quantize.plan import Plan
+from intformer.compiler.quantize.plan import Plan, is_int8
 from intformer.compiler.quantize.scales import Coding, encode_multiplier
 
 __all__ = ["Tensors", "post_params"]
@@ -29,6 +30,7 @@ class Tensors:
         self.graph = graph
         self.plan = plan
         self.out = ig.IntGraph({}, [], [], [])
+        self.notes: dict[str, dict[str, Any]] = defaultdict(dict)
         self._codings: dict[str, Coding] = {}
         self._made: dict[tuple[str, str], str] = {}
         self._views = {n.output: n for n in graph.nodes if isinstance(n, fg.View)}
@@ -50,7 +52,8 @@ class Tensors:
     def _fetch(self, name: str, dtype: str) -> str:
         """The integer tensor of a float value, as ``int8``, ``int16``, or ``native``.
 
-        ``operand`` means a product's operand: int8, or uint8 if the value is stored so.
+        ``operand`` means a product's operand: int8, or uint8 if the value is stored so. ``high``
+        and ``low`` are the bytes of the int16 codes: ``256 * high + low``, int8 and uint8.
         """
         if (name, dtype) not in self._made:
             self._made[name, dtype] = self._make(name, dtype)
@@ -68,14 +71,46 @@ class Tensors:
             return native
         if dtype == "operand":
             return native if coding.dtype == "uint8" else self._fetch(name, "int8")
-        return self._convert(native, f"{name}.{dtype}", self.plan.coding(name, dtype))
+        if dtype in ("high", "low"):
+            return self._byte(name, dtype)
+        return self._copy(name, native, dtype)
+
+    def _copy(self, name: str, native: str, dtype: str) -> str:
+        """A value in another code type than the one that it is computed in."""
+        found = self.plan.operand(name) if dtype == "int8" else None
+        coding = self.plan.coding(name, dtype)
+        copy = self._convert(
+            native, f"{name}.{dtype}", coding, scales=None if found is None else found.scales
+        )
+        if found is not None:
+            self.notes[copy]["smoothing"] = found.alpha
+        return copy
+
+    def _byte(self, name: str, which: str) -> str:
+        """The upper or the lower byte of the int16 codes of a value."""
+        wide = self._fetch(name, "int16")
+        coding, shape = self._codings[wide], self.out.tensors[wide].shape
+        if which == "high":
+            # (x - 128) / 256, rounded half up, is the floor of x / 256.
+            output = self._tensor(f"{wide}.high", shape, Coding("int8", 256 * coding.scale))
+            post = post_params(output, 2.0**-8, bias=np.array([-128]), lo=-128, hi=127)
+        else:
+            high = self._fetch(name, "high")
+            output = self._tensor(f"{wide}.low", shape, Coding("uint8", coding.scale))
+            mult, shift = encode_multiplier(-256.0, what=output)
+            post = post_params(output, 1.0, bias=np.array([0]), lo=0, hi=255, residual=high)
+            post.res_mult, post.res_shift = int(mult[0]), int(shift[0])
+        self.out.nodes.append(ig.Pointwise(output, [wide], output, "", post=post))
+        return output
 
     def _constant(self, value: fg.Value, dtype: str) -> str:
         assert value.const is not None
         if value.kind != "float":
             coding = self.plan.root_coding(value.name)
-        elif dtype == "operand" and _is_int8(value.const):
+        elif dtype == "operand" and is_int8(value.const):
             coding = Coding("int8", 1.0)
+        elif dtype in ("high", "low"):
+            return self._byte(value.name, dtype)
         else:
             wanted = {"native": self.plan.main(value.name), "operand": "int8"}.get(dtype, dtype)
             coding = self.plan.coding(value.name, wanted)
@@ -109,15 +144,17 @@ class Tensors:
         native = self._fetch(name, "native")
         return native if self._codings[native].dtype != "uint8" else self._fetch(name, "int16")
 
-    def _convert(self, source: str, name: str, coding: Coding) -> str:
-        """A copy of a tensor in another coding."""
+    def _convert(
+        self, source: str, name: str, coding: Coding, *, scales: Array | None = None
+    ) -> str:
+        """A copy of a tensor in another coding, each channel divided by its one of ``scales``."""
         have = self._codings[source]
         shape = self.out.tensors[source].shape
         output = self._tensor(name, shape, coding)
         low, high = reference.LIMITS[coding.dtype]
         post = post_params(
             output,
-            have.scale / coding.scale,
+            have.scale / coding.scale / (1.0 if scales is None else scales),
             bias=np.array([-have.zero_point]),
             lo=low,
             hi=high,
@@ -138,7 +175,3 @@ def post_params(what: str, scale: Array | float, *, bias: Array, **fields: Any) 
     """Post parameters that rescale by ``scale``; ``what`` names the site in errors."""
     mult, shift = encode_multiplier(scale, what=what)
     return ig.PostParams(bias=np.asarray(bias, np.int32), mult=mult, shift=shift, **fields)
-
-
-def _is_int8(array: Array) -> bool:
-    return bool(np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array)))

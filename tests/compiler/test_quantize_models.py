@@ -95,7 +95,7 @@ def test_bad_calibration(digits: Graph, bad: dict[str, np.ndarray]) -> None:
 
 
 def test_bad_arguments(digits: Graph) -> None:
-    with pytest.raises(UserError, match="int8 or int4"):
+    with pytest.raises(UserError, match="one of int8, int4"):
         quantize(digits, weights="int2")
     graph = quantize(digits)
     with pytest.raises(UserError, match="exactly"):

@@ -8,6 +8,7 @@ from graphs import GraphBuilder, random_inputs
 
 from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import IntGraph, MatMul, execute
+from intformer.compiler.quantize.scales import Coding, function_table
 from intformer.compiler.stationary import check_stationary, clip_stationary
 from intformer.config import CoreConfig
 from intformer.errors import ConfigError, UserError
@@ -81,3 +82,16 @@ def test_a_static_weight_of_minus_128_is_refused() -> None:
 def test_an_odd_number_of_columns_cannot_be_packed() -> None:
     with pytest.raises(ConfigError, match="cols must be even with array dsp_packed, not 5"):
         CoreConfig(name="odd", rows=4, cols=5, lanes=1, array="dsp_packed")
+
+
+def test_a_function_is_clipped_too() -> None:
+    graph = computed()
+    maker = graph.nodes[0]
+    assert isinstance(maker, MatMul)
+    maker.post.hi = 32767
+    maker.post.function = function_table("gelu", 1.0, Coding("int16", 1e-3), Coding("int8", 0.1))
+    with pytest.raises(UserError, match="can hold -128"):
+        check_stationary(graph, -127)
+    clip_stationary(graph)
+    check_stationary(graph, -127)
+    assert maker.post.function.lo == -127

@@ -1,0 +1,92 @@
+"""Schemes, overrides by module path, and the TOML file that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from intformer.compiler import graph as fg
+from intformer.compiler.quantize.settings import Settings, module_path, read_overrides
+from intformer.errors import UserError
+
+
+def node(path: str) -> fg.Node:
+    return fg.Node(f"{path}/linear", [], "y", f"{path} model.py:3")
+
+
+def test_module_path() -> None:
+    assert module_path(node("encoder.layer.0")) == "encoder.layer.0"
+    assert module_path(fg.Node("add", [], "y", "model.py:3")) == ""
+
+
+def test_overrides_by_pattern_later_ones_win() -> None:
+    settings = Settings(
+        "int4-g32",
+        "mixed",
+        {
+            "encoder.*": {"weights": "int8"},
+            "*.1.*": {"weights": "int4", "operand": "int16"},
+            "head": {"activations": "int8"},
+        },
+    )
+    assert settings.at(node("encoder.0.up")).weights == "int8"
+    assert settings.at(node("encoder.0.up")).operand == "auto"
+    assert settings.at(node("encoder.1.up")).weights == "int4"
+    assert settings.at(node("encoder.1.up")).operand == "int16"
+    assert settings.at(node("pooler")).weights == "int4-g32"
+    head = settings.at(node("head"))
+    assert (head.norm, head.operand, head.function) == ("shared", "int8", "int8")
+    assert head.weights == "int4-g32"
+
+
+def test_groups_are_solved() -> None:
+    assert Settings("int4-g32").base.solver == "gptq"
+    assert Settings("int4").base.solver == "round"
+    settings = Settings(overrides={"a": {"weights": "int4-g128"}})
+    assert settings.at(node("a")).solver == "gptq"
+    assert settings.at(node("b")).solver == "round"
+    assert settings.needs_rows
+    assert not Settings().needs_rows
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"weights": "int2"}, "one of int8, int4, int4-g32, int4-g128, not 'int2'"),
+        ({"activations": "w8"}, "int8 or mixed, not 'w8'"),
+        ({"overrides": {"a": {"bits": 4}}}, "'a': unknown setting 'bits'; settings: activations"),
+        ({"overrides": {"a": {"weights": "int3"}}}, "'a': weights must be one of int8, int4"),
+        ({"overrides": {"a": {"operand": 16}}}, "'a': operand must be one of int8, int16, auto"),
+        ({"overrides": {"a": {"smoothing": 2}}}, "'a': smoothing must be 0 to 1, or search, not 2"),
+        ({"overrides": {"a": {"headroom": True}}}, "'a': headroom must be 1 to 1024, not True"),
+        ({"overrides": {"a": {"activations": "x"}}}, "'a': activations must be int8 or mixed"),
+    ],
+)
+def test_bad_settings(kwargs, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Settings(**kwargs)
+
+
+def test_a_pattern_that_matches_nothing_is_refused() -> None:
+    graph = fg.Graph(nodes=[node("encoder.0"), node("encoder.1")])
+    Settings(overrides={"*.1": {"weights": "int4"}}).check_used(graph)
+    with pytest.raises(UserError, match=r"matches the override 'decoder.*encoder.0, encoder.1"):
+        Settings(overrides={"decoder.*": {"weights": "int4"}}).check_used(graph)
+
+
+def test_overrides_file(tmp_path: Path) -> None:
+    path = tmp_path / "over.toml"
+    path.write_text('["layer.*.output"]\noperand = "int16"\n[head]\nweights = "int8"\n')
+    assert read_overrides(path) == {
+        "layer.*.output": {"operand": "int16"},
+        "head": {"weights": "int8"},
+    }
+    path.write_text('head = "int8"')
+    with pytest.raises(UserError, match=r"over.toml: 'head' must be a table"):
+        read_overrides(path)
+    path.write_text("[head")
+    with pytest.raises(UserError, match=r"over.toml is not TOML"):
+        read_overrides(path)
+    with pytest.raises(UserError, match="cannot read"):
+        read_overrides(tmp_path / "none.toml")
