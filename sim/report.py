@@ -66,7 +66,7 @@ def roofline(program: Program, *, cycles: int | None = None) -> dict[str, Any]:
 
 def _dma_beats(program: Program, ins: Any) -> int:
     config = program.config
-    entry = {0: config.lanes, 1: 2 * config.lanes, 2: 8 * config.lanes, 3: 4, 4: 1}[ins["mem"]]
+    entry = entry_bytes(config, ins["mem"])
     if ins.op == Op.GATHER:
         return ins["n"] * -(-ins["row_groups"] * entry // config.bus_bytes)
     return -(-ins["count"] * entry // config.bus_bytes)

@@ -17,7 +17,14 @@ from intformer.compiler.backend.uses import is_static
 from intformer.compiler.integer_graph import IntGraph, LayerNorm, MatMul, Node, Pointwise, View
 from intformer.config import CoreConfig
 
-__all__ = ["RowBlocks", "piece_rows", "piece_tiles", "row_blocks"]
+__all__ = [
+    "RowBlocks",
+    "comes_by_columns",
+    "piece_columns",
+    "piece_rows",
+    "piece_tiles",
+    "row_blocks",
+]
 
 PIECES = 4
 """Most parts that a row-wise node is cut into."""
@@ -104,6 +111,28 @@ def piece_rows(rows: int, n: int, config: CoreConfig) -> int:
     cycles = rows * row_words(n, config.lanes)
     pieces = min(PIECES, max(1, cycles // PIECE_CYCLES))
     return -(-rows // pieces)
+
+
+def comes_by_columns(graph: IntGraph, node: Pointwise) -> bool:
+    """Whether the source of ``node`` is computed column by column, for all rows, by a product.
+
+    What a norm reads counts as rows.
+    """
+    makers = {n.output: n for n in graph.nodes}
+    readers = [n for n in graph.nodes if node.output in n.inputs]
+    if any(isinstance(reader, LayerNorm) for reader in readers):
+        return False
+    maker = makers.get(node.inputs[0])
+    while isinstance(maker, Pointwise):
+        maker = makers.get(maker.inputs[0])
+    return isinstance(maker, MatMul)
+
+
+def piece_columns(rows: int, n: int, config: CoreConfig) -> int:
+    """Columns, whole tiles, in each part of an element-wise node of ``rows`` rows of ``n``."""
+    cycles = rows * row_words(n, config.lanes)
+    pieces = min(2 * PIECES, max(1, cycles // PIECE_CYCLES))
+    return row_words(-(-n // pieces), config.cols) * config.cols
 
 
 def piece_tiles(cycles: int) -> int:
