@@ -10,6 +10,7 @@ from typing import Any
 from intformer.isa import Op, Unit
 from intformer.program import Program, RunResult
 from intformer.sim.iss.array import stream_beats
+from intformer.sim.iss.dma import entry_bytes
 from intformer.sim.iss.timing import StepTiming
 
 __all__ = [
