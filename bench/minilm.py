@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from intformer.bench import minilm_accuracy
+from intformer.bench import minilm_accuracy, minilm_run
 from intformer.errors import IntformerError
 from intformer.results import RESULTS, provenance, record
 
@@ -46,6 +46,16 @@ SECTIONS = {
         "cosine of sentence embeddings, integers against float",
         _accuracy,
         minilm_accuracy.report,
+    ),
+    "equality": Section(
+        "every tensor on simulator and RTL equal to the reference",
+        lambda _args, progress: minilm_run.equality(progress),
+        minilm_run.report_equality,
+    ),
+    "cycles": Section(
+        "share of the array's peak, cycles by op, causes of idle cycles",
+        lambda _args, progress: minilm_run.cycles(progress),
+        minilm_run.report_cycles,
     ),
 }
 

@@ -14,6 +14,7 @@ from intformer.errors import UserError
 
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
+    from intformer.tasks import Task
 
 __all__ = ["compile", "load", "read_npz", "read_samples", "verilog"]
 
@@ -29,6 +30,7 @@ def compile(
     weights: str = "int8",
     activations: str = "int8",
     overrides: str | Path | Mapping[str, Mapping[str, Any]] | None = None,
+    length: int | None = None,
 ) -> CompiledModel:
     """Quantize a float model and map it onto a core.
 
@@ -36,13 +38,16 @@ def compile(
     ----------
     model:
         A ``torch.export`` archive (path ending in ``.pt2``), ``"module.path:factory"`` (called
-        without arguments; returns the module and a tuple of example inputs), or a
-        ``torch.nn.Module`` together with ``example_inputs``.
+        without arguments; returns the module and a tuple of example inputs), a Hugging Face folder
+        (``config.json`` and ``.safetensors``), or a ``torch.nn.Module`` together with
+        ``example_inputs``.
     config:
         Preset name, TOML file, or :class:`~intformer.config.CoreConfig`.
     calibrate:
         Calibration samples: an ``.npz`` file or a mapping with one array per model input, samples
-        along the first axis. Without it, random normal data stands in, and the report says so.
+        along the first axis. For a Hugging Face folder also lines of text (any file that is not
+        ``.npz`` or ``.npy``), or a folder of images. Without it, random normal data stands in, and
+        the report says so.
     weights:
         The codes of static weights: ``"int8"``, ``"int4"`` (a scale per output channel),
         ``"int4-g32"`` or ``"int4-g128"`` (in groups of 32 or 128).
@@ -50,6 +55,8 @@ def compile(
         ``"int8"``, or ``"mixed"``: more precise where models are sensitive (docs/compiler.md).
     overrides:
         Settings of single layers, by glob patterns of module paths: a mapping, or a TOML file.
+    length:
+        Tokens of a text model in a Hugging Face folder (default: at most 128).
 
     Raises
     ------
@@ -61,6 +68,7 @@ def compile(
         An argument, file or configuration is wrong.
     """
     from intformer.compiler.backend import build_program
+    from intformer.compiler.frontend import huggingface
     from intformer.compiler.quantize import quantize
     from intformer.compiler.quantize.settings import Settings, read_overrides
     from intformer.model import CompiledModel
@@ -69,10 +77,16 @@ def compile(
     if isinstance(overrides, str | Path):
         overrides = read_overrides(overrides)
     Settings(weights, activations, overrides)  # refuses before the work is done
-    floats = _load_floats(model if example_inputs is None else (model, example_inputs))
+    task = None
+    if example_inputs is None and huggingface.is_folder(model):
+        floats, task = huggingface.load_folder(model, length=length)
+    else:
+        if length is not None:
+            raise UserError("length is for text models in a Hugging Face folder only")
+        floats = _load_floats(model if example_inputs is None else (model, example_inputs))
     if isinstance(calibrate, str | Path):
         shapes = {name: floats.values[name].shape for name in floats.inputs}
-        calibrate = read_samples(calibrate, shapes)
+        calibrate = _calibration(calibrate, shapes, task)
     graph = quantize(
         floats,
         calibrate,
@@ -81,7 +95,26 @@ def compile(
         overrides=overrides,
         weight_min=core.weight_min,
     )
-    return CompiledModel(graph=graph, program=build_program(graph, core))
+    return CompiledModel(graph=graph, program=build_program(graph, core), task=task)
+
+
+def _calibration(
+    path: str | Path, shapes: Mapping[str, tuple[int, ...]], task: Task | None
+) -> dict[str, Array]:
+    """Samples for the model's inputs from arrays, lines of text, or a folder of images."""
+    from intformer.running_tasks import image_arrays, text_arrays
+
+    if Path(path).suffix in (".npz", ".npy") or task is None:
+        return read_samples(path, shapes)
+    if task.text is not None:
+        from intformer.text import read_lines
+
+        return text_arrays(task, list(shapes), read_lines(path))
+    from intformer.images import image_files
+
+    if not Path(path).is_dir():
+        raise UserError(f"calibration of an image model must be .npz or a folder, not {path}")
+    return image_arrays(task, list(shapes), image_files(path))
 
 
 def _load_floats(source: Any) -> Any:

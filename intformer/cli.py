@@ -20,6 +20,7 @@ import numpy as np
 from intformer.bench.command import add_arguments as units_arguments
 from intformer.boards.command import add_bitstream_arguments, add_virtual_arguments
 from intformer.errors import IntformerError, UserError
+from intformer.task_command import add_classify_arguments, add_embed_arguments
 
 if TYPE_CHECKING:
     from intformer.model import CompiledModel
@@ -110,14 +111,18 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("compile", _compile, "quantize a model and map it onto a core")
     sub.add_argument(
-        "model", metavar="MODEL", help="a .pt2 archive of torch.export, or module.path:factory"
+        "model",
+        metavar="MODEL",
+        help="a .pt2 archive of torch.export, module.path:factory, or a Hugging Face folder",
     )
     sub.add_argument("-o", "--output", metavar="OUT", required=True, help="folder to write")
     _config_option(sub)
     sub.add_argument(
         "--calibrate",
+        "--calibration",
         metavar="DATA.npz",
-        help="samples that set the scales: one array per model input, samples first",
+        help="samples that set the scales: one array per model input, samples first; for a Hugging "
+        "Face folder also lines of text, or a folder of images",
     )
     sub.add_argument("--weights", choices=("int8", "int4", "int4-g32", "int4-g128"), default="int8")
     sub.add_argument(
@@ -130,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         "--overrides", metavar="FILE.toml", help="settings of single layers, by module path"
     )
 
+    sub.add_argument(
+        "--length",
+        type=int,
+        metavar="N",
+        help="tokens of a text model in a Hugging Face folder (default: at most 128)",
+    )
+
     sub = command("run", _run, "run a compiled model")
     _model_arguments(sub)
     sub.add_argument("--on", choices=("reference", "iss", "rtl", "board"), default="reference")
@@ -139,6 +151,11 @@ def _parser() -> argparse.ArgumentParser:
         "--baud", type=int, metavar="N", help="bits per second of the port (default: 1000000)"
     )
     sub.add_argument("--check", action="store_true", help="compare with the reference")
+
+    sub = command("embed", _embed, "embed sentences with a compiled model")
+    add_embed_arguments(sub)
+    sub = command("classify", _classify, "classify images or texts with a compiled model")
+    add_classify_arguments(sub)
 
     sub = command("verify", _verify, "compare all levels, tensor by tensor")
     _model_arguments(sub)
@@ -237,6 +254,7 @@ def _compile(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
         config=args.config,
         calibrate=args.calibrate,
         weights=args.weights,
+        length=args.length,
         activations=args.activations,
         overrides=args.overrides,
     )
@@ -308,6 +326,25 @@ def _check_board_options(args: argparse.Namespace) -> None:
             raise UserError(f"--baud must be positive, not {args.baud}")
     elif args.port is not None or args.baud is not None:
         raise UserError(f"--port and --baud are for --on board, not --on {args.on}")
+
+
+def _embed(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.task_command import checked_output, run_embed
+
+    if args.output:
+        check_writable(checked_output(args.output))
+    _check_board_options(args)
+    figures, content = run_embed(args, Progress())
+    if content is not None:
+        _write(args.output, content)
+    return figures, True
+
+
+def _classify(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    from intformer.task_command import run_classify
+
+    _check_board_options(args)
+    return run_classify(args, Progress()), True
 
 
 def _verify(args: argparse.Namespace) -> tuple[dict[str, Any], bool]:

@@ -2,8 +2,9 @@
 
 The folder holds ``manifest.json`` (format, version, configuration, inputs and outputs, size and
 SHA-256 of every other file), the program (``program.json``, ``program.safetensors``, which holds
-the memory image) and the integer graph (``graph.json``, ``graph.safetensors``). Loading reads
-JSON and safetensors only; nothing in the files is executed.
+the memory image) and the integer graph (``graph.json``, ``graph.safetensors``); if it is known what
+the model is for, also ``task.json``, and ``tokenizer.json`` for text. Loading reads JSON and
+safetensors only; nothing in the files is executed.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from intformer.compiler.integer_graph import IntGraph
 from intformer.config import CoreConfig
 from intformer.errors import ConfigError, FormatError, UserError
 from intformer.program import Program
+from intformer.tasks import Task
 
 if TYPE_CHECKING:
     from intformer.running import Progress, RunOutput
@@ -42,16 +44,18 @@ VERSION = 1
 
 _MANIFEST = "manifest.json"
 _FILES = ("program.json", "program.safetensors", "graph.json", "graph.safetensors")
+_TASK, _TOKENIZER = "task.json", "tokenizer.json"
 
 Array = NDArray[Any]
 
 
 @dataclass
 class CompiledModel:
-    """A model compiled for one core."""
+    """A model compiled for one core; ``task``: what it is for, if that is known."""
 
     graph: IntGraph
     program: Program
+    task: Task | None = None
 
     @property
     def config(self) -> CoreConfig:
@@ -125,6 +129,10 @@ class CompiledModel:
             "graph.json": _json(graph),
             "graph.safetensors": safetensors.numpy.save(graph_arrays),
         }
+        if self.task is not None:
+            contents[_TASK] = _json(self.task.to_plain())
+            if self.task.tokenizer:
+                contents[_TOKENIZER] = self.task.tokenizer
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -157,7 +165,7 @@ class CompiledModel:
         files = _read_files(folder, _read_manifest(folder))
         program = _decode(folder, "program", files, program_io.from_plain)
         graph = _decode(folder, "graph", files, integer_graph_io.from_plain)
-        return cls(graph=graph, program=program)
+        return cls(graph=graph, program=program, task=_decode_task(folder, files))
 
 
 def _json(data: Any) -> bytes:
@@ -217,7 +225,9 @@ def _parse_json(path: Path, data: bytes) -> Any:
 
 def _read_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
     files = {}
-    for name in _FILES:
+    listed = manifest.get("files")
+    extra = [n for n in (_TASK, _TOKENIZER) if isinstance(listed, dict) and n in listed]
+    for name in (*_FILES, *extra):
         path = folder / name
         try:
             size, digest = (manifest["files"][name][key] for key in ("bytes", "sha256"))
@@ -233,6 +243,14 @@ def _read_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
             raise FormatError(f"{path}: changed since it was written (SHA-256 differs)")
         files[name] = data
     return files
+
+
+def _decode_task(folder: Path, files: dict[str, bytes]) -> Task | None:
+    if _TASK not in files:
+        return None
+    path = folder / _TASK
+    data = _parse_json(path, files[_TASK])
+    return Task.from_plain(data, tokenizer=files.get(_TOKENIZER, b""), source=str(path))
 
 
 def _decode(folder: Path, what: str, files: dict[str, bytes], from_plain: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 from intformer.isa import Op, Unit
 from intformer.program import Program, RunResult
 from intformer.sim.iss.array import stream_beats
+from intformer.sim.iss.dma import entry_bytes
 from intformer.sim.iss.timing import StepTiming
 
 __all__ = [
+    "busy_by_unit",
     "cycles_by",
     "format_report",
+    "layers_merged",
     "overlap",
     "report",
     "roofline",
@@ -63,7 +67,7 @@ def roofline(program: Program, *, cycles: int | None = None) -> dict[str, Any]:
 
 def _dma_beats(program: Program, ins: Any) -> int:
     config = program.config
-    entry = {0: config.lanes, 1: 2 * config.lanes, 2: 8 * config.lanes, 3: 4, 4: 1}[ins["mem"]]
+    entry = entry_bytes(config, ins["mem"])
     if ins.op == Op.GATHER:
         return ins["n"] * -(-ins["row_groups"] * entry // config.bus_bytes)
     return -(-ins["count"] * entry // config.bus_bytes)
@@ -88,6 +92,27 @@ def cycles_by(timeline: Iterable[StepTiming], key: str) -> dict[str, dict[str, i
         row["stall"] += step.stall
         until[unit] = max(until[unit], step.end)
     return dict(table)
+
+
+def layers_merged(node: str) -> str:
+    """The name of a node with its numbers replaced: that of the same node in every layer."""
+    return re.sub(r"_\d+\b", "", re.sub(r"(?<=\.)\d+(?=\.)", "*", node))
+
+
+def busy_by_unit(timeline: Iterable[StepTiming]) -> dict[str, dict[str, int]]:
+    """Busy cycles of each unit by node, layers merged; ``{node: {unit: cycles}}``.
+
+    The nodes come in the order of their first instruction.
+    """
+    table: dict[str, dict[str, int]] = {}
+    until: dict[Unit | None, int] = defaultdict(int)
+    for step in sorted(timeline, key=lambda s: s.start):
+        unit = step.op.unit
+        assert unit is not None
+        row = table.setdefault(layers_merged(step.node), {u.name: 0 for u in Unit})
+        row[unit.name] += max(0, step.end - max(step.start, until[unit]))
+        until[unit] = max(until[unit], step.end)
+    return table
 
 
 def overlap(timeline: Iterable[StepTiming]) -> dict[str, float]:

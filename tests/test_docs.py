@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_parse(page):
     for line in commands(page):
-        words = line.partition("#")[0].partition(";")[0].split()
+        words = shlex.split(line.partition("#")[0].partition(";")[0])
         if "--help" not in words and "--version" not in words:
             _parser().parse_args(words)
 

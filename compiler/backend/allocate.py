@@ -11,6 +11,9 @@ from intformer.isa import Mem
 
 __all__ = ["Buffer", "allocate"]
 
+SLACKS = (24, 16, 12, 10, 8, 6, 5, 4, 3, 2, 1, 0)
+"""Nodes for which a dead buffer is left alone, the first that fits."""
+
 
 @dataclass
 class Buffer:
@@ -32,8 +35,8 @@ class Buffer:
 def allocate(buffers: list[Buffer], config: CoreConfig) -> dict[Mem, int]:
     """Set ``base`` of every buffer; return the highest word used in each memory.
 
-    Addresses are reused only if the buffers do not fit side by side: reuse makes instructions
-    wait for each other.
+    Addresses are reused only if the buffers do not fit side by side, and as late as the memory
+    allows: reuse makes instructions wait for each other.
 
     Raises
     ------
@@ -46,12 +49,12 @@ def allocate(buffers: list[Buffer], config: CoreConfig) -> dict[Mem, int]:
         (Mem.WIDE, config.wide_words, "wide_words"),
     ):
         mine = [b for b in buffers if b.mem == mem and b.last >= 0]
-        need = 0
-        for order in (_side_by_side, _rotating, _by_time, _by_size):
-            need = order(mine, words)
+        need = _side_by_side(mine, words)
+        for slack in SLACKS if need > words else ():
+            need = _placed(mine, words, slack)
             if need <= words:
                 break
-        else:
+        if need > words:
             peak, at = _peak(mine)
             raise DoesNotFit(
                 f"the {mem.name.lower()} scratchpad has {words} words; the model needs "
@@ -60,6 +63,21 @@ def allocate(buffers: list[Buffer], config: CoreConfig) -> dict[Mem, int]:
             )
         used[mem] = need
     return used
+
+
+def _placed(buffers: list[Buffer], words: int, slack: int) -> int:
+    """Place buffers as if they lived ``slack`` nodes longer; the words that this takes."""
+    need = 0
+    lives = [buffer.last for buffer in buffers]
+    for buffer in buffers:
+        buffer.last += slack
+    for order in (_rotating, _by_time, _by_size):
+        need = order(buffers, words)
+        if need <= words:
+            break
+    for buffer, last in zip(buffers, lives, strict=True):
+        buffer.last = last
+    return need
 
 
 def _side_by_side(buffers: list[Buffer], words: int) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from intformer.compiler.backend.image import Image
 from intformer.compiler.backend.storage import Storage
+from intformer.compiler.backend.tiling import row_blocks
 from intformer.compiler.integer_graph import IntGraph
 from intformer.config import CoreConfig
 from intformer.errors import DoesNotFit
@@ -81,6 +82,7 @@ class Lowering:
         self.image = Image()
         self.drafts: list[Draft] = []
         self.jobs = 0
+        self.row_blocks = row_blocks(graph)
         self.param_used = 0
         self._param_next = 0
         self._slots = {

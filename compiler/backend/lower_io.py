@@ -10,6 +10,7 @@ from intformer.compiler.backend.emit import Draft, Lowering
 from intformer.compiler.backend.image import aligned
 from intformer.compiler.backend.layout import ROWS_MAX, canonical, row_runs, row_words, rows_of
 from intformer.compiler.backend.storage import Copy
+from intformer.compiler.backend.tiling import piece_rows
 from intformer.compiler.integer_graph import Gather
 from intformer.errors import DoesNotFit
 from intformer.isa import Op
@@ -53,7 +54,11 @@ class InputOutput:
         else:
             base = low.image.add(f"{name}.const", external.pack(np.asarray(const)))
         if packed:
-            self._load_words(name, matrix, base, len(matrix) * words, io=const is None)
+            piece = self._piece(matrix, elements * itemsize)
+            for i in range(0, len(matrix), piece):
+                part = matrix[i : i + piece]
+                address = base + i * elements * itemsize
+                self._load_words(name, part, address, len(part) * words, io=const is None)
             return
         for i, row in enumerate(matrix):
             address = base + i * elements * itemsize
@@ -84,27 +89,37 @@ class InputOutput:
         low = self.low
         matrix = rows_of(low.storage.positions(name))
         width, mem = low.storage.width(name), low.storage.mem(name)
-        words = row_words(matrix.shape[1], width) * len(matrix)
-        external = self._external(name, row_words(matrix.shape[1], width) * width)
+        words = row_words(matrix.shape[1], width)
+        external = self._external(name, words * width)
         self.outputs.append(external)
         self.size += aligned(external.size)
-        word = int(matrix[0, 0]) // width
-        fields = {
-            "mem": int(mem),
-            "addr": word,
-            "count": words * (width // low.config.lanes),
-            "ext": external.address,
-        }
-        low.add(
-            Draft(
-                Op.STORE,
-                fields,
-                f"store {name}",
-                reads=[(mem.name.lower(), np.arange(word, word + words))],
-                io=True,
-                cycles=external.size // low.config.bus_bytes + LATENCY,
+        row_bytes = external.size // external.rows
+        piece = self._piece(matrix, row_bytes)
+        for i in range(0, len(matrix), piece):
+            count = min(piece, len(matrix) - i)
+            word = int(matrix[i, 0]) // width
+            fields = {
+                "mem": int(mem),
+                "addr": word,
+                "count": count * words * (width // low.config.lanes),
+                "ext": external.address + i * row_bytes,
+            }
+            low.add(
+                Draft(
+                    Op.STORE,
+                    fields,
+                    f"store {name}",
+                    reads=[(mem.name.lower(), np.arange(word, word + count * words))],
+                    io=True,
+                    cycles=count * row_bytes // low.config.bus_bytes + LATENCY,
+                )
             )
-        )
+
+    def _piece(self, matrix: Matrix, row_bytes: int) -> int:
+        """Rows for each LOAD or STORE; all, if they do not begin with a beat."""
+        if row_bytes % self.low.config.bus_bytes:
+            return len(matrix)
+        return piece_rows(len(matrix), matrix.shape[1], self.low.config)
 
     def declare(self, name: str) -> None:
         """Room for an input that no instruction reads."""
@@ -146,8 +161,8 @@ def lower_gather(low: Lowering, node: Gather) -> None:
     for i, places in enumerate(id_rows):
         block = dst[i * per_row : (i + 1) * per_row]
         # The ids of an instruction begin at a word.
-        for first in _id_blocks(block, places, width, lanes):
-            a, b, step = first
+        piece = piece_rows(per_row, n, low.config)
+        for a, b, step in _id_blocks(block, places, width, lanes, piece):
             fields = {
                 "mem": int(mem),
                 "addr": int(block[a, 0]) // width,
@@ -171,9 +186,11 @@ def lower_gather(low: Lowering, node: Gather) -> None:
             )
 
 
-def _id_blocks(block: Matrix, places: Matrix, width: int, lanes: int) -> list[tuple[int, int, int]]:
-    """Ranges of ids and the stride of their rows; each begins at a word of ids."""
-    limit = ROWS_MAX - ROWS_MAX % lanes
+def _id_blocks(
+    block: Matrix, places: Matrix, width: int, lanes: int, piece: int
+) -> list[tuple[int, int, int]]:
+    """Ranges of about ``piece`` ids and the stride of their rows; each begins at a word of ids."""
+    limit = min(ROWS_MAX - ROWS_MAX % lanes, -(-piece // lanes) * lanes)
     runs = list(row_runs([block[:, 0]], [width], limit=limit))
     if all(int(places[run.first]) % lanes == 0 for run in runs):
         return [(run.first, run.end, run.strides[0]) for run in runs]
@@ -189,7 +206,9 @@ def lower_copy(low: Lowering, copy: Copy, when: str) -> None:
     lead = next((i for i, n in enumerate(src.shape) if n > 1), 0)
     src, dst = src.reshape(src.shape[lead:]), dst.reshape(dst.shape[lead:])
     if src.ndim > 2 and src.size > MOVE_SPLIT:
-        parts = list(zip(src, dst, strict=True))
+        first = next((n for n in src.shape[:-2] if n > 1), 1)  # the first axis that is one
+        shape = (first, -1, *src.shape[-2:])
+        parts = list(zip(src.reshape(shape), dst.reshape(shape), strict=True))
     for part_src, part_dst in parts:
         for nest in loop_nests(part_src, part_dst, width=width):
             fields = {"mem": int(mem)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from intformer.compiler.backend.image import weight_bytes
 from intformer.compiler.backend.layout import RowRun, row_runs, row_words, rows_of
 from intformer.compiler.backend.lower_post import Epilogue, Params
 from intformer.compiler.backend.sweeps import sweeps
+from intformer.compiler.backend.tiling import RowBlocks, piece_tiles
 from intformer.compiler.backend.uses import is_static
 from intformer.compiler.integer_graph import MatMul, check_groups
 from intformer.errors import DoesNotFit, UserError
@@ -114,12 +116,39 @@ class _MatMulLowering:
         beats = columns * row_words(low.config.rows, per_beat)
         groups = len(tiles) * self.k_tiles // self.group_tiles if self.group_tiles else 0
         beats += groups * row_words(low.config.cols, low.config.bus_bytes)
-        for run in self._runs(self.source):
-            fields = {"ext": ext, "columns": columns, "int4": int(int4)}
+        count = len(tiles)
+        for run, first, end in self._pieces(tiles, stream=beats / (count * self.k_tiles)):
+            share = end - first
+            fields = {
+                "ext": ext + first * len(data) // count,
+                "columns": columns * share // count,
+                "int4": int(int4),
+            }
             if groups:
-                fields |= {"group_tiles": self.group_tiles, "scales": groups}
-            self._fetch(Draft(Op.FETCH_STREAM, fields, node.name, cycles=beats))
-            self._tiles(run, tiles, params, column_cycles=beats / columns)
+                fields |= {"group_tiles": self.group_tiles, "scales": groups * share // count}
+            self._fetch(Draft(Op.FETCH_STREAM, fields, node.name, cycles=beats * share // count))
+            self._tiles(run, tiles[first:end], params, column_cycles=beats / columns)
+
+    def _pieces(self, tiles: list[Tile], *, stream: float) -> Iterator[tuple[RowRun, int, int]]:
+        """What each FETCH_STREAM and its products are for: rows, and a range of ``tiles``.
+
+        Short ones, so that what reads their results can start early and other products can come
+        between; see :mod:`intformer.compiler.backend.tiling` for the blocks of rows.
+        """
+        config, count, rows = self.low.config, len(tiles), len(self.source)
+        around = self.low.row_blocks.get(self.node.name, RowBlocks())
+        blocked = 0  # tiles that are computed by blocks of rows
+        if around.all_tiles(rows, stream, count * self.k_tiles, config):
+            blocked = count
+        elif tiles[0][0] == 0:
+            blocked = min(count, around.first_tiles(rows, stream, self.k_tiles, config))
+        for first, end, parts in ((0, blocked, 2), (blocked, count, 1)):
+            if first == end:
+                continue
+            for run in self._runs(self.source, parts=parts):
+                step = piece_tiles(run.count * self.k_tiles)
+                for a in range(first, end, step):
+                    yield run, a, min(a + step, end)
 
     def _dynamic(self, tiles: list[Tile], params: Params) -> None:
         low = self.low
@@ -131,33 +160,48 @@ class _MatMulLowering:
         for batch, matrix in enumerate(stationary):
             for run in self._row_runs(self.source[batch * m : (batch + 1) * m]):
                 shifted = RowRun(run.first + batch * m, run.end + batch * m, run.strides)
-                for part, words in self._stationary_runs(matrix, tiles):
+                for part, words in self._stationary_runs(matrix, tiles, run.count):
                     self._fetch_act(matrix, part, words)
                     self._tiles(shifted, part, params)
 
-    def _runs(self, matrix: Matrix) -> list[RowRun]:
-        """Row runs, several in one sweep where that takes less time than another FETCH."""
+    def _runs(self, matrix: Matrix, *, parts: int) -> list[RowRun]:
+        """Row runs, several in one sweep where that takes less time than another FETCH.
+
+        A run that is to have more than one of the ``parts`` stays cut.
+        """
         low = self.low
+        runs = self._row_runs(matrix, parts=parts)
+        if parts > 1:
+            return runs
         per_beat = low.config.bus_bytes * (2 if self.node.weight_bits == 4 else 1)
         column = row_words(low.config.rows, per_beat)
         return sweeps(
-            self._row_runs(matrix),
+            runs,
             matrix[:, 0] // low.config.rows,
             limit=self.chunk,
             least=column * low.config.cols + 2,
         )
 
-    def _row_runs(self, matrix: Matrix) -> list[RowRun]:
-        """Row runs of the moving operand, cut into even chunks that fit the accumulators."""
+    def _row_runs(self, matrix: Matrix, *, parts: int = 1) -> list[RowRun]:
+        """Row runs of the moving operand, cut into even chunks that fit the accumulators.
+
+        Each run has at least ``parts`` chunks.
+        """
         runs = []
         for run in row_runs([matrix[:, 0]], [self.low.config.rows]):
-            parts = row_words(run.count, self.chunk)
+            parts = min(max(parts, row_words(run.count, self.chunk)), run.count)
             edges = np.linspace(run.first, run.end, parts + 1).astype(int).tolist()
             runs += [RowRun(a, b, run.strides) for a, b in pairwise(edges)]
         return runs
 
-    def _stationary_runs(self, matrix: Matrix, tiles: list[Tile]) -> list[tuple[list[Tile], int]]:
-        """Tiles that one FETCH_ACT serves, with the stride of the rows between them."""
+    def _stationary_runs(
+        self, matrix: Matrix, tiles: list[Tile], rows: int
+    ) -> list[tuple[list[Tile], int]]:
+        """Tiles that one FETCH_ACT serves, with the stride of the rows between them.
+
+        No more than fill the accumulators: then other products can come between.
+        """
+        most = max(1, self.low.config.acc_depth // rows)
         cols = self.low.config.cols
         height = self.low.config.rows
         found: list[tuple[list[Tile], int]] = []
@@ -167,7 +211,7 @@ class _MatMulLowering:
             if found:
                 last, _ = found[-1]
                 start = last[0][0]
-                full = all(q - p == cols for p, q in last)
+                full = all(q - p == cols for p, q in last) and len(last) < most
                 whole = list(row_runs([matrix[start:b, 0]], [height]))
                 if full and last[-1][1] == a and len(whole) == 1:
                     found[-1] = ([*last, (a, b)], whole[0].strides[0])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from intformer.compiler.backend.emit import AccRegion, Draft, Lowering, Span
 from intformer.compiler.backend.image import parameter_bytes
 from intformer.compiler.backend.layout import column_segments, row_runs, row_words, rows_of
+from intformer.compiler.backend.tiling import comes_by_columns, piece_columns, piece_rows
 from intformer.compiler.integer_graph import Pointwise, PostParams
 from intformer.errors import UserError
 from intformer.function_layout import pack_function
@@ -197,19 +198,36 @@ class Epilogue:
 
 
 def lower_pointwise(low: Lowering, node: Pointwise) -> None:
-    """POST_MEM over row runs and column segments."""
+    """POST_MEM over row runs and column segments, in pieces that come as their source does."""
     epilogue = Epilogue(low, node.name, node.post, node.output)
     (source,) = node.inputs
     epilogue._require_signed(source)
     shape = low.graph.tensors[node.output].shape
     src = rows_of(np.ascontiguousarray(np.broadcast_to(low.storage.positions(source), shape)))
     lanes = low.config.lanes
-    for block in _blocks(epilogue.segments(src), min(GROUPS_MAX, low.config.param_groups) * lanes):
+    piece = piece_rows(len(src), src.shape[1], low.config)
+    limit = min(GROUPS_MAX, low.config.param_groups) * lanes
+    if comes_by_columns(low.graph, node):
+        width = piece_columns(*src.shape, low.config)
+        piece = len(src)
+        segments = [
+            (a, min(a + width, end))
+            for first, end in epilogue.segments(src)
+            for a in range(first, end, width)
+        ]
+    else:
+        segments = epilogue.segments(src)
+    for block in _blocks(segments, limit):
         params = epilogue.load_params(block)
-        for segment in block:
-            epilogue.emit(
-                slice(None), segment, params.first[segment[0]], params.step, src=(source, src)
-            )
+        for start in range(0, len(src), piece):
+            for segment in block:
+                epilogue.emit(
+                    slice(start, start + piece),
+                    segment,
+                    params.first[segment[0]],
+                    params.step,
+                    src=(source, src),
+                )
 
 
 def _blocks(segments: list[tuple[int, int]], limit: int) -> list[list[tuple[int, int]]]:

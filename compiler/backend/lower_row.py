@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from intformer.compiler.backend.emit import Draft, Lowering
 from intformer.compiler.backend.image import parameter_bytes
 from intformer.compiler.backend.layout import row_runs, row_words, rows_of
+from intformer.compiler.backend.tiling import piece_rows
 from intformer.compiler.integer_graph import LayerNorm, Softmax
 from intformer.errors import DoesNotFit, UserError
 from intformer.isa import Mem, Op
@@ -17,8 +18,7 @@ __all__ = ["lower_layernorm", "lower_softmax"]
 Matrix = NDArray[np.int64]
 LENGTH_MAX = 2048
 """Softmax lengths above the longest row mean the same."""
-PASSES = 2
-ROW_LATENCY = 40
+ROW_LATENCY = 80
 
 
 def _check_row(low: Lowering, name: str, n: int) -> None:
@@ -29,8 +29,9 @@ def _check_row(low: Lowering, name: str, n: int) -> None:
         )
 
 
-def _estimate(low: Lowering, rows: int, n: int) -> int:
-    return rows * (row_words(n, low.config.lanes) * PASSES + 8) + ROW_LATENCY
+def _estimate(low: Lowering, rows: int, n: int, *, masked: bool = False) -> int:
+    """Cycles: a mask doubles the reading, and the first row passes the stages of the unit."""
+    return (rows * (1 + masked) + 2) * row_words(n, low.config.lanes) + ROW_LATENCY
 
 
 def lower_softmax(low: Lowering, node: Softmax) -> None:
@@ -79,7 +80,7 @@ def lower_softmax(low: Lowering, node: Softmax) -> None:
                 node.output,
                 reads=reads,
                 writes=[low.words(node.output, operands["dst"][1][run.first : run.end])],
-                cycles=_estimate(low, run.count, n),
+                cycles=_estimate(low, run.count, n, masked=bool(mask)),
             )
         )
 
@@ -100,7 +101,8 @@ def lower_layernorm(low: Lowering, node: LayerNorm) -> None:
     groups = np.arange(param, param + row_words(n, low.config.lanes))
     src, dst = (rows_of(low.storage.positions(t)) for t in (x, node.output))
     widths = [low.storage.width(x), low.storage.width(node.output)]
-    for run in row_runs([src[:, 0], dst[:, 0]], widths):
+    limit = piece_rows(len(src), n, low.config)
+    for run in row_runs([src[:, 0], dst[:, 0]], widths, limit=limit):
         fields = {
             "rows": run.count,
             "n": n,

@@ -9,6 +9,7 @@ which dispatches in order, finds room in the queues when it matters.
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,6 +25,10 @@ HANDOVER = 6
 """Cycles from the completion of an instruction to the start of one that waits for it."""
 FETCH_LEAD = 40
 """Cycles from the start of a FETCH to the first tile of weights, beside its columns."""
+CANDIDATES = 12
+"""Jobs of the array that are compared."""
+SMALL_STALL = 64.0
+"""Cycles for which the array may wait for accumulators before another job is preferred."""
 NEVER = float("inf")
 
 
@@ -60,6 +65,16 @@ class _Job:
         self.products: list[int] = []
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """Accumulators that wait for POST: rows, when they are complete, cycles of their POSTs."""
+
+    base: int
+    rows: int
+    ready: float
+    cycles: int
+
+
 class _Queue:
     """Items that can start: by time until they are ready, then by priority."""
 
@@ -76,11 +91,21 @@ class _Queue:
             return free
         return max(free, self._later[0][0]) if self._later else NEVER
 
-    def pop(self, free: float, priority: list[float]) -> int:
+    def first(self, free: float, priority: list[float], count: int) -> list[int]:
+        """The ``count`` most urgent items that can start then."""
         now = self.start(free)
         while self._later and self._later[0][0] <= now:
             _, item = heapq.heappop(self._later)
             heapq.heappush(self._ready, (-priority[item], item))
+        return [item for _, item in heapq.nsmallest(count, self._ready)]
+
+    def take(self, item: int, priority: list[float]) -> None:
+        """Remove one of the items of :meth:`first`."""
+        self._ready.remove((-priority[item], item))
+        heapq.heapify(self._ready)
+
+    def pop(self, free: float, priority: list[float]) -> int:
+        self.first(free, priority, 1)
         return heapq.heappop(self._ready)[1]
 
 
@@ -101,6 +126,8 @@ class _ListScheduler:
         self.acc_free = np.zeros(config.acc_depth)
         self.acc_next = 0
         self.acc_posts: dict[int, int] = {}
+        self.post_cycles: dict[int, int] = {}
+        self.undrained: dict[int, _Sums] = {}
         self._collect_jobs()
         self.current: list[int] = []  # products of the present job still to come, last first
 
@@ -138,16 +165,35 @@ class _ListScheduler:
                 self.jobs[draft.job].products.append(index)
                 assert draft.acc is not None
                 self.acc_posts[id(draft.acc)] = 0
+                self.post_cycles[id(draft.acc)] = 0
             elif draft.op is Op.POST_ACC:
                 self.acc_posts[id(draft.acc)] += 1
+                self.post_cycles[id(draft.acc)] += draft.cycles + HANDOVER
         self.acc_end: dict[int, float] = {}
         self.done: list[int] = []
         self.rank = [0] * len(self.drafts)
+        outside = self._needed_by_posts()
         for job in self.jobs.values():
-            # A job is offered when its first product lacks nothing but the FETCH itself.
-            self.missing[job.fetch] += len(self.needs[job.products[0]] - {job.fetch})
-            for step in self.needs[job.products[0]] - {job.fetch}:
+            # A job is offered when its first product lacks nothing but the FETCH itself, and what
+            # its POSTs wait for is scheduled: else it would hold accumulators that others need.
+            needs = (self.needs[job.products[0]] | outside[job.fetch]) - {job.fetch}
+            for step in needs - self.needs[job.fetch]:
+                self.missing[job.fetch] += 1
                 self.users[step].append(job.fetch)
+
+    def _needed_by_posts(self) -> dict[int, set[int]]:
+        """For each FETCH, what the POSTs of its products need from before it."""
+        fetch_of = {
+            id(self.drafts[product].acc): job.fetch
+            for job in self.jobs.values()
+            for product in job.products
+        }
+        outside: dict[int, set[int]] = {job.fetch: set() for job in self.jobs.values()}
+        for index, draft in enumerate(self.drafts):
+            if draft.op is Op.POST_ACC:
+                fetch = fetch_of[id(draft.acc)]
+                outside[fetch] |= {step for step in self.needs[index] if step < fetch}
+        return outside
 
     def _cycles(self, index: int) -> float:
         draft = self.drafts[index]
@@ -218,12 +264,50 @@ class _ListScheduler:
     # The array
 
     def _commit_fetch(self) -> None:
-        """Begin a job. Its FETCH starts as early as it can: it fills the column FIFO ahead."""
-        index = self.queues[Unit.FETCH].pop(self.free[Unit.MATMUL], self.priority)
+        """Begin a job. Its FETCH starts as early as it can: it fills the column FIFO ahead.
+
+        The most urgent job goes first, unless its sums would wait for room behind those that POST
+        has not drained, and another's would not: short products alternate with long ones.
+        """
+        queue = self.queues[Unit.FETCH]
+        urgent = queue.first(self.free[Unit.MATMUL], self.priority, CANDIDATES)
+        stalls = []
+        for index in urgent:
+            stalls.append(self._stall(self.jobs[self.drafts[index].job]))
+            if stalls[-1] <= SMALL_STALL:
+                break
+        index = urgent[stalls.index(min(stalls))]
+        queue.take(index, self.priority)
         job = self.jobs[self.drafts[index].job]
         self.current = job.products[::-1]
         start = max(self.free[Unit.FETCH], self._ready_time(index))
         self._commit(index, start)
+
+    def _stall(self, job: _Job) -> float:
+        """Estimated cycles that the products of a job that begins now wait for accumulators."""
+        now = at = self.free[Unit.MATMUL]
+        drained = self.free[Unit.POST]
+        busy: list[tuple[int, int, float]] = []  # first row, end, free from
+        for sums in self.undrained.values():
+            drained = max(drained, sums.ready) + sums.cycles
+            busy.append((sums.base, sums.base + sums.rows, drained))
+        cursor, worked = self.acc_next, 0.0
+        for product in job.products:
+            region = self.drafts[product].acc
+            assert region is not None
+            if cursor + region.rows > self.config.acc_depth:
+                cursor = 0
+            end = cursor + region.rows
+            for first, last, free in busy:
+                if first < end and cursor < last:
+                    at = max(at, free + HANDOVER)
+            at += self.drafts[product].cycles
+            worked += self.drafts[product].cycles
+            ready = at + self.config.rows + self.config.cols + HANDOVER
+            drained = max(drained, ready) + self.post_cycles[id(region)]
+            busy.append((cursor, end, drained))
+            cursor = end
+        return at - now - worked
 
     def _product_start(self) -> float:
         if not self.current or self.missing[self.current[-1]]:
@@ -248,6 +332,9 @@ class _ListScheduler:
         self.acc_free[region.base : region.base + region.rows] = NEVER
         self.acc_next += region.rows
         self._commit(index, start)
+        ready = self.end[index] + HANDOVER
+        cycles = self.post_cycles[id(region)]
+        self.undrained[id(region)] = _Sums(region.base, region.rows, ready, cycles)
         if not self.current:
             self._finish_fetch(self.jobs[self.drafts[index].job], start)
 
@@ -271,3 +358,4 @@ class _ListScheduler:
         self.acc_end[id(region)] = last
         if self.acc_posts[id(region)] == 0:
             self.acc_free[region.base : region.base + region.rows] = last
+            del self.undrained[id(region)]

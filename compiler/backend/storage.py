@@ -26,7 +26,15 @@ from intformer.compiler.backend.layout import (
 )
 from intformer.compiler.backend.lineage import ancestors, derive
 from intformer.compiler.backend.uses import Need, Use, has_group_operands, uses_of
-from intformer.compiler.integer_graph import Gather, IntGraph, MatMul, Node, Pointwise, View
+from intformer.compiler.integer_graph import (
+    Gather,
+    IntGraph,
+    MatMul,
+    Node,
+    Pointwise,
+    Softmax,
+    View,
+)
 from intformer.config import CoreConfig
 from intformer.isa import Mem
 
@@ -82,6 +90,7 @@ class Storage:
         self._resolve()
         self._place_apart()
         self._find_homes()
+        self._soften_in_place()
         self._copy_the_rest()
         self._allocate()
 
@@ -175,6 +184,22 @@ class Storage:
             return True
         self._place[ids] = before
         return False
+
+    def _soften_in_place(self) -> None:
+        """Probabilities over their scores, if nothing else reads those: rows are read before."""
+        for when, node in enumerate(self._graph.nodes):
+            if not isinstance(node, Softmax):
+                continue
+            scores, result = self.ids[node.inputs[0]], self.ids[node.output]
+            readers = [u for u in self._uses if np.isin(self.ids[u.tensor], scores).any()]
+            if [u.when for u in readers] != [when]:
+                continue
+            concerned = [u for u in self._uses if np.isin(self.ids[u.tensor], result).any()]
+            held = [u for u in concerned if self._holds(u)]
+            before = self._place[result]
+            self._place[result] = self._place[scores]
+            if not all(self._holds(u) for u in held):
+                self._place[result] = before
 
     def _writable(self, root: _Root) -> bool:
         """Whether the producer of ``root`` can write where it is placed."""

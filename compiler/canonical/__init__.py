@@ -13,6 +13,7 @@ import copy
 
 from intformer.compiler import graph as fg
 from intformer.compiler.canonical.elementwise import lift_elementwise
+from intformer.compiler.canonical.constants import join_constants
 from intformer.compiler.canonical.linears import fold_vectors, split_linears
 from intformer.compiler.canonical.norms import expand_rms_norms, fold_norm_vectors
 from intformer.compiler.canonical.scales import sink_scales
@@ -34,6 +35,7 @@ def canonicalize(graph: fg.Graph) -> fg.Graph:
     fold_norm_vectors(result)
     expand_rms_norms(result)
     sink_scales(result)
+    join_constants(result)
     remove_unused(result)
     lift_slices(result)
     remove_unused(result)
