@@ -10,7 +10,8 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import intformer
-from examples.digits_vit.data import calibration_images, test_split
+from examples.digits_vit.data import calibration_images
+from examples.digits_vit.data import test_split as split
 from intformer.bench import hybrid, mobilebert
 from intformer.compiler.backend import build_program
 from intformer.compiler.quantize import quantize
@@ -27,7 +28,7 @@ def compiled(weights: str, *, calibration: int = 128) -> intformer.CompiledModel
 
 @pytest.mark.parametrize(("weights", "least"), [("int8", 0.985), ("int4", 0.98)])
 def test_accuracy_of_integer_reference(weights: str, least: float) -> None:
-    images, labels = test_split()
+    images, labels = split()
     (logits,) = compiled(weights).run({"images": images[:200]}).outputs.values()
     assert (logits.argmax(axis=-1) == labels[:200]).mean() >= least
 
@@ -37,7 +38,7 @@ def test_weights_are_trained_ones() -> None:
 
     from examples.digits_mobilevit.model import digits_mobilevit
 
-    images, labels = test_split()
+    images, labels = split()
     module, _ = digits_mobilevit()
     with torch.no_grad():
         logits = module(torch.from_numpy(images)).numpy()
@@ -45,7 +46,7 @@ def test_weights_are_trained_ones() -> None:
 
 
 def test_digits_in_the_simulator() -> None:
-    images, _ = test_split()
+    images, _ = split()
     report = compiled("int4", calibration=8).verify({"images": images[:1]}, levels=("iss",))
     assert report.ok, report.text()
 

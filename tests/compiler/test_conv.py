@@ -110,10 +110,8 @@ REFUSED = {
         "transposed convolution",
     ),
     "training": (lambda m, x: m.n(x), {"n": norm(8)}, "training mode"),
-    "kernel_too_large": (lambda m, x: F.avg_pool2d(x, 5, ceil_mode=True), {}, "ceil_mode"),
+    "uneven_border": (lambda m, x: F.avg_pool2d(x, 5, ceil_mode=True), {}, "ceil_mode"),
     "uneven": (lambda m, x: F.adaptive_avg_pool2d(x, 4), {}, "uneven"),
-    "clip": (lambda m, x: torch.clamp(x, -1.0, 1.0), {}, "clips to"),
-    "excite": (lambda m, x: x * torch.sigmoid(x.mean((2, 3), keepdim=True)), {}, "computed"),
 }
 
 
