@@ -338,7 +338,9 @@ def _accumulators(
             ours[base].append((int(start.partition(":")[0] or 0), acc.reshape(-1, acc.shape[-1])))
         made = ig._EXECUTE[type(node)](node, values)
         want = None if isinstance(node, ig.View) else _find(graph, node.output, theirs)
-        use = want if want is not None and node.output not in graph.meta["replaced_codings"] else made
+        use = (
+            want if want is not None and node.output not in graph.meta["replaced_codings"] else made
+        )
         values[node.output] = np.ascontiguousarray(use).astype(graph.tensors[node.output].dtype)
     for name in list(ours):  # a grouped convolution has several products
         whole, _, number = name.rpartition(".")

@@ -188,7 +188,9 @@ def compare_models(
                 if number == 0:
                     row["simulated"] = _simulated(path, test, config)
                 rows.append(row)
-                print(f"{model}; {variant}: {row['linear']['share']:.5f} of {len(found.layers)} layers")
+                print(
+                    f"{model}; {variant}: {row['linear']['share']:.5f} of {len(found.layers)} layers"
+                )
     return {"samples": count, "config": config, "rows": rows}
 
 
@@ -241,12 +243,29 @@ def markdown(figures: dict[str, Any]) -> str:
     """The figures as a page."""
     rows = figures["rows"]
     summary = markdown_table(
-        ["Model", "Quantization", "Layers", "Accumulators, all equal", "Linear layers' codes equal",
-         "Same operation: codes equal", "Largest distance", "Outputs equal", "Largest"],
         [
-            [r["model"], r["variant"], r["layers"], f"{r['accumulators']:,}", _percent(r["linear"]),
-             _percent(r["same"]), r["same"]["largest"], _percent(r["outputs"]),
-             r["outputs"]["largest"]]
+            "Model",
+            "Quantization",
+            "Layers",
+            "Accumulators, all equal",
+            "Linear layers' codes equal",
+            "Same operation: codes equal",
+            "Largest distance",
+            "Outputs equal",
+            "Largest",
+        ],
+        [
+            [
+                r["model"],
+                r["variant"],
+                r["layers"],
+                f"{r['accumulators']:,}",
+                _percent(r["linear"]),
+                _percent(r["same"]),
+                r["same"]["largest"],
+                _percent(r["outputs"]),
+                r["outputs"]["largest"],
+            ]
             for r in rows
         ],
     )
@@ -257,10 +276,17 @@ def markdown(figures: dict[str, Any]) -> str:
         codes, equal = (sum(p[k] for p in parts) for k in ("codes", "equal"))
         what = FLOAT.get(name, "the same")
         lines.append(
-            [name, f"{codes:,}", f"{100 * equal / codes:.3f} %", max(p["largest"] for p in parts), what]
+            [
+                name,
+                f"{codes:,}",
+                f"{100 * equal / codes:.3f} %",
+                max(p["largest"] for p in parts),
+                what,
+            ]
         )
     operations = markdown_table(
-        ["Operation of ONNX Runtime", "Codes", "Equal", "Largest distance", "What it computes"], lines
+        ["Operation of ONNX Runtime", "Codes", "Equal", "Largest distance", "What it computes"],
+        lines,
     )
     cycles = markdown_table(
         ["Model", f"Cycles per run, {figures['config']}"],
@@ -306,7 +332,9 @@ def main(argv: list[str] | None = None) -> int:
         record("onnx", figures, markdown(figures))
     bad = [r for r in figures["rows"] if r["linear"]["share"] < 0.999 or r["same"]["largest"] > 1]
     for row in bad:
-        print(f"{row['model']}; {row['variant']}: below 99.9 %, or two steps apart", file=sys.stderr)
+        print(
+            f"{row['model']}; {row['variant']}: below 99.9 %, or two steps apart", file=sys.stderr
+        )
     return 1 if bad else 0
 
 

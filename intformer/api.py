@@ -35,7 +35,8 @@ def compile(
     Parameters
     ----------
     model:
-        A ``torch.export`` archive (path ending in ``.pt2``), ``"module.path:factory"`` (called
+        A ``torch.export`` archive (path ending in ``.pt2``, PT2E-quantized or not), an ONNX file
+        (``.onnx``, float or QDQ), ``"module.path:factory"`` (called
         without arguments; returns the module and a tuple of example inputs), or a
         ``torch.nn.Module`` together with ``example_inputs``.
     config:

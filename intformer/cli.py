@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("compile", _compile, "quantize a model and map it onto a core")
     sub.add_argument(
-        "model", metavar="MODEL", help="a .pt2 archive of torch.export, or module.path:factory"
+        "model", metavar="MODEL", help="a .pt2 archive, an .onnx file, or module.path:factory"
     )
     sub.add_argument("-o", "--output", metavar="OUT", required=True, help="folder to write")
     _config_option(sub)

@@ -94,9 +94,7 @@ def separate_codings(graph: fg.Graph, *, whole: bool = False) -> fg.Graph:
     return graph
 
 
-def _recoded(
-    graph: fg.Graph, nodes: list[fg.Node], view: fg.Node, name: str, whole: bool
-) -> str:
+def _recoded(graph: fg.Graph, nodes: list[fg.Node], view: fg.Node, name: str, whole: bool) -> str:
     """The input ``name`` of a view in the coding of the view's result."""
     value, wanted = graph.values[name], graph.values[view.output].coding
     if value.kind != "float" or value.coding == wanted or (whole and value.coding is None):

@@ -245,7 +245,9 @@ class GivenLowerer(Lowerer):
         """The sum of an int8 tensor and a vector of constants."""
         coding = self._codings[x]
         fine = fine_bias(coding, vector, output, (site.factor, site.res_factor))
-        unit = Coding("int16", float(fine.units.mean()))  # of reports only: each channel has its own
+        unit = Coding(
+            "int16", float(fine.units.mean())
+        )  # of reports only: each channel has its own
         low, high = reference.LIMITS["int16"]
         wide = self._tensor(f"{site.output}.sum", self.graph.values[site.output].shape, unit)
         exact = np.array([0])

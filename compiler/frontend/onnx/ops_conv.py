@@ -43,7 +43,9 @@ def _image(lo: Lowering, x: Tensor, weight: Const, bias: NDArray[Any] | None) ->
     try:
         from intformer.compiler.frontend.ops_conv import Windows, grouped
     except ImportError as error:
-        raise Unsupported(f"this needs PyTorch ({error})", "pip install 'intformer[torch]'") from None
+        raise Unsupported(
+            f"this needs PyTorch ({error})", "pip install 'intformer[torch]'"
+        ) from None
     windows = Windows(kernel, stride, before, after, dilation)
     for axis in (0, 1):
         if windows.count(axis, x.shape[axis + 2]) < 1:

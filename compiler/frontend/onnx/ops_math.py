@@ -362,5 +362,7 @@ def _clip(lo: Lowering, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     if bounds[0] == 0 and bounds[1] >= 3e38:
         return lo.activation(x, "relu")
     if not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
-        raise Unsupported(f"clips to {bounds[0]:g}..{bounds[1]:g}", "clip to finite bounds, or ReLU")
+        raise Unsupported(
+            f"clips to {bounds[0]:g}..{bounds[1]:g}", "clip to finite bounds, or ReLU"
+        )
     return lo.activation(x, call("min", call("max", "x", bounds[0]), bounds[1]))

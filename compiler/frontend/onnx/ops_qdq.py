@@ -61,9 +61,7 @@ def _dequantize(lo: Lowering, x: Any, scale: Any, zero: Any = None) -> Any:
         s, z = _along(lo, scale, zero, x.shape)
         return Const((x.array.astype(np.float64) - z) * s, np.broadcast_to(s, x.shape))
     if not isinstance(x, Quantized):
-        raise Unsupported(
-            "dequantizes what no QuantizeLinear has made", "start from float inputs"
-        )
+        raise Unsupported("dequantizes what no QuantizeLinear has made", "start from float inputs")
     value = x.value
     if isinstance(value, Const | MaskForm):
         return value

@@ -185,7 +185,9 @@ def _split(lo: Lowering, x: Any, sizes: Any = None) -> list[Any]:
     for size, name in zip(parts, lo.node.outputs, strict=False):
         span = (start, start + size)
         results.append(
-            moved(lo, x, lambda t, s=span, n=name: lo.wrap(lo.build.slice(t.name, axis, *s, name=n)))
+            moved(
+                lo, x, lambda t, s=span, n=name: lo.wrap(lo.build.slice(t.name, axis, *s, name=n))
+            )
         )
         start += size
     return results

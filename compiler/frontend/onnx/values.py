@@ -141,7 +141,8 @@ class Curve(Partial):
             return lo.curve(self)
         what = {"erf": "erf", "cube": "a power"}.get(self.kind, "tanh of a cubic polynomial")
         return _incomplete(
-            f"{what} that is no part of a GELU", "use GELU, or an activation of ReLU, SiLU, tanh, ..."
+            f"{what} that is no part of a GELU",
+            "use GELU, or an activation of ReLU, SiLU, tanh, ...",
         )
 
 
