@@ -176,9 +176,9 @@ def _find(graph: ig.IntGraph, name: str, codes: _Codes) -> Array | None:
             return result.reshape(graph.tensors[name].shape)
         order = order.reshape(graph.tensors[current].shape)
         for node in graph.nodes:
-            if isinstance(node, ig.View) and node.inputs == [current]:
-                if node.kind in ("permute", "reshape"):
-                    pending.append((node.output, node.apply(order)))
+            view = isinstance(node, ig.View) and node.inputs == [current]
+            if view and node.kind in ("permute", "reshape"):
+                pending.append((node.output, node.apply(order)))
     base, part = _file_name(name, codes)
     found, shape = codes.get(base), graph.tensors[name].shape
     if found is None or name.endswith("]"):
@@ -352,10 +352,11 @@ def _accumulators(
         expected = _integer_product(file, node, theirs)
         if expected is None:
             continue
-        name = next((n for n in (node.output[0], *_output_names(file, node)) if n in ours), None)
-        if name is None:
+        names = [n for n in (node.output[0], *_output_names(file, node)) if n in ours]
+        if not names:
             raise Mismatch(f"{node.name}: no linear layer of the integer graph stands for it")
-        mine = np.concatenate([acc for _, acc in sorted(ours[name], key=lambda p: p[0])], axis=1)
+        parts = sorted(ours[names[0]], key=lambda part: part[0])
+        mine = np.concatenate([acc for _, acc in parts], axis=1)
         if mine.shape != expected.shape or not (mine == expected).all():
             wrong = "shape" if mine.shape != expected.shape else int((mine != expected).sum())
             raise Mismatch(f"{node.name}: {wrong} of {expected.size} accumulators differ")

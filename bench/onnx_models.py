@@ -201,7 +201,8 @@ def _simulated(path: Path, samples: Samples, config: str) -> int:
     report = model.verify(inputs, levels=("iss",))
     if not report.ok:
         raise Mismatch(report.text())
-    return int(model.run(inputs, on="iss").cycles / 2)
+    cycles = model.run(inputs, on="iss").cycles
+    return sum(cycles) // len(cycles)
 
 
 def _row(model: str, variant: str, found: Comparison) -> dict[str, Any]:
@@ -294,21 +295,21 @@ def markdown(figures: dict[str, Any]) -> str:
     )
     return f"""# QDQ models of ONNX Runtime
 
-`make bench-onnx`: models exported by `torch.onnx.export`, prepared by `quant_pre_process`, quantized
-by `quantize_static` (QDQ), compiled for the core. {figures["samples"]} samples each.
+`make bench-onnx`: models exported by `torch.onnx.export`, prepared by `quant_pre_process`,
+quantized by `quantize_static` (QDQ), compiled for the core. {figures["samples"]} samples each.
 
 {summary}
 
 Accumulators, bias included, are compared with ONNX Runtime's MatMulInteger and ConvInteger on the
-file's codes, for every linear layer and convolution. Codes: every operation gets the codes that ONNX
-Runtime (`ORT_DISABLE_ALL`) has in its place, and its result is compared with ONNX Runtime's, in steps
-of the output. The multiplier has 16 bits, so a few codes next to a rounding boundary fall on its other
-side. Outputs: the whole model from its inputs on, all differences together.
+file's codes, for every linear layer and convolution. Codes: every operation gets the codes that
+ONNX Runtime (`ORT_DISABLE_ALL`) has in its place, and its result is compared with ONNX Runtime's,
+in steps of the output. The multiplier has 16 bits, so a few codes next to a rounding boundary fall
+on its other side. Outputs: the whole model from its inputs on, all differences together.
 
 {operations}
 
-The first quantization of each model also runs on the instruction-level simulator, every tensor equal to
-the reference:
+The first quantization of each model also runs on the instruction-level simulator, every tensor
+equal to the reference:
 
 {cycles}
 """

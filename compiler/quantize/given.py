@@ -191,7 +191,7 @@ class GivenPlan(Plan):
         return min(low for low, _ in seen), max(high for _, high in seen)
 
     def _known(self, name: str) -> tuple[float, float]:
-        """The range of a value that is known without data: a constant, a function of given codes."""
+        """A range that is known without data: of a constant, of a function of given codes."""
         const, site = self.graph.values[name].const, self._sites.get(name)
         if const is not None:
             return float(const.min(initial=0)), float(const.max(initial=0))

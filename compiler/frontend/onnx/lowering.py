@@ -174,7 +174,7 @@ class Lowering:
         self.build.graph.outputs.append(self._renamed(value.name, name))
 
     def _renamed(self, name: str, wanted: str) -> str:
-        """An output gets the name that the model gives it, unless it is an input or another output."""
+        """An output gets the name that the model gives it, unless it is an input or output already."""
         graph = self.build.graph
         if wanted in graph.values or name in graph.inputs or name in graph.outputs:
             return name
@@ -199,8 +199,8 @@ class Lowering:
             self.issues.add_node(key, node.name, problem)
             result = Unknown()
         except (ValueError, IndexError) as error:  # shapes that no valid model has
-            problem = Unsupported(f"its operands do not fit: {error}", "check the model")
-            self.issues.add_node(key, node.name, problem)
+            broken = Unsupported(f"its operands do not fit: {error}", "check the model")
+            self.issues.add_node(key, node.name, broken)
             result = Unknown()
         results = result if isinstance(result, list) else [result]
         for i, name in enumerate(node.outputs):
