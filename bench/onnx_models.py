@@ -188,9 +188,8 @@ def compare_models(
                 if number == 0:
                     row["simulated"] = _simulated(path, test, config)
                 rows.append(row)
-                print(
-                    f"{model}; {variant}: {row['linear']['share']:.5f} of {len(found.layers)} layers"
-                )
+                share = row["linear"]["share"]
+                print(f"{model}; {variant}: {len(found.layers)} layers, {share:.5f}", flush=True)
     return {"samples": count, "config": config, "rows": rows}
 
 

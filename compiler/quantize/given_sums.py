@@ -85,7 +85,7 @@ def _error(x: Coding, factor: float) -> float:
 
 @dataclass(frozen=True)
 class FineBias:
-    """A constant vector added in 16 bits: ``multiples[n] * code``, then ``bias[n]`` in its units."""
+    """A constant vector added in 16 bits: ``multiples[n] * code``, then ``bias[n]``."""
 
     multiples: Array
     bias: Array

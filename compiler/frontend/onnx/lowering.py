@@ -174,7 +174,7 @@ class Lowering:
         self.build.graph.outputs.append(self._renamed(value.name, name))
 
     def _renamed(self, name: str, wanted: str) -> str:
-        """An output gets the name that the model gives it, unless it is an input or output already."""
+        """An output gets the name that the model gives it, unless it is one already."""
         graph = self.build.graph
         if wanted in graph.values or name in graph.inputs or name in graph.outputs:
             return name
