@@ -43,8 +43,8 @@ _OTHERS = {_aten.mean, _aten.embedding}
 _PRODUCERS = _STATIC | _PRODUCTS | _SUMS | _SOFTMAX | _NORMS | _TABLES | _RELU | _OTHERS
 _SCALING = {_aten.mul, _aten.div, _aten.neg}
 _VIEWS = """
-    alias cat chunk clone contiguous detach dropout expand flatten masked_fill narrow permute reshape
-    select slice split split_with_sizes squeeze stack t to transpose unbind unflatten unsqueeze view
+    alias cat chunk clone contiguous detach dropout expand flatten masked_fill narrow permute
+    reshape select slice split split_with_sizes squeeze stack t to transpose unbind unflatten unsqueeze view
     where
 """
 _THROUGH = {getattr(_aten, name) for name in re.findall(r"\w+", _VIEWS)}
