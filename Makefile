@@ -5,7 +5,8 @@ PY := .venv/bin/python
 export PYTHONHASHSEED := 0
 
 .PHONY: help setup demo test lint bench bench-units bench-core bench-flash regress clean
-.PHONY: bench-architectures boards bench-boards bench-hybrid bench-link bench-netlist bench-sdram bench-minilm
+.PHONY: bench-architectures bench-boards bench-hybrid bench-link bench-minilm bench-netlist bench-onnx
+.PHONY: bench-sdram boards
 
 help:
 	@echo 'make demo        compile the digits ViT, simulate its RTL, compare every tensor'
@@ -19,6 +20,7 @@ help:
 	@echo 'make bench-flash bandwidth of the flash controller -> docs/results/flash.{json,md}'
 	@echo 'make bench-hybrid MobileViT and MobileBERT -> docs/results/hybrid.{json,md}'
 	@echo 'make bench-link  10,000 broken frames on the link -> docs/results/link.{json,md}'
+	@echo 'make bench-onnx  QDQ models of ONNX Runtime, code by code -> docs/results/onnx.{json,md}'
 	@echo 'make bench-sdram the SDRAM controller: bandwidth, a million random commands -> docs/results/sdram.{json,md}'
 	@echo 'make bench-minilm all-MiniLM-L6-v2: accuracy of the integers -> docs/results/minilm.{json,md}'
 	@echo 'make bench-netlist gate-level netlists of cores -> docs/results/netlist.{json,md}'
@@ -79,6 +81,10 @@ bench-flash:
 bench-hybrid:
 	@scripts/setup
 	$(PY) -m intformer.bench.hybrid
+
+bench-onnx:
+	@scripts/setup
+	HF_HUB_OFFLINE=1 $(PY) -m intformer.bench.onnx_models
 
 bench-link:
 	@scripts/setup

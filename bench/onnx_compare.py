@@ -66,6 +66,12 @@ class Comparison:
     outputs: Difference = field(default_factory=Difference)
 
 
+class _Codes(dict[str, Array]):
+    """Codes by the name of the value; ``convolutions``: which of them are convolutions' results."""
+
+    convolutions: frozenset[str] = frozenset()
+
+
 class _File:
     """A QDQ file: its nodes, its constants, and ONNX Runtime's run of it."""
 
@@ -124,7 +130,7 @@ def compare(path: str | Path, samples: dict[str, Array]) -> Comparison:
     return result
 
 
-def _place(graph: ig.IntGraph, name: str, codes: dict[str, Array]) -> Array | None:
+def _place(graph: ig.IntGraph, name: str, codes: _Codes) -> Array | None:
     """ONNX Runtime's codes of a tensor, in the tensor's layout."""
     part = re.fullmatch(r"(.*)\[(\d+):(\d+)\]", name)
     base = part[1] if part else name
@@ -133,13 +139,33 @@ def _place(graph: ig.IntGraph, name: str, codes: dict[str, Array]) -> Array | No
     found, shape = codes[base], graph.tensors[name].shape
     if part:
         found = found[..., int(part[2]) : int(part[3])]
-    if found.ndim == 4 and len(shape) == 3 and found.size == np.prod(shape):
-        found = found.transpose(0, 2, 3, 1).reshape(shape)  # a convolution's
-    return found.reshape(shape) if found.size == np.prod(shape) else None
+    return _laid_out(found, shape, channels_last=base in codes.convolutions)
 
 
-def _find(graph: ig.IntGraph, name: str, codes: dict[str, Array]) -> Array | None:
+def _laid_out(found: Array, shape: tuple[int, ...], *, channels_last: bool) -> Array | None:
+    """Codes of the file as the integer graph has them; ``None`` if it is not clear how.
+
+    ``channels_last``: it is a convolution's product, which has the channels behind the pixels.
+    Others have them there only if they have moved in front of a permutation.
+    """
+    forms = [found]
+    if found.ndim == 4:
+        moved = found.transpose(0, 2, 3, 1)
+        forms = [moved] if channels_last else [found, moved]
+        forms.append(moved.reshape(len(moved), -1, moved.shape[-1]))
+    elif found.shape[-1] == shape[-1] and found.size == np.prod(shape):
+        forms.append(found.reshape(shape))  # rows, of tokens for instance, as one axis or several
+    wanted = [n for n in shape if n != 1]
+    for form in forms:
+        if [n for n in form.shape if n != 1] == wanted:
+            return form.reshape(shape)
+    return None
+
+
+def _find(graph: ig.IntGraph, name: str, codes: _Codes) -> Array | None:
     """As :func:`_place`; if a view of the tensor has the name in the file, through the view."""
+    if graph.tensors[name].dtype == "int16":  # a copy, or a sum on its way: the file has 8 bits
+        return None
     pending = [(name, np.arange(np.prod(graph.tensors[name].shape, dtype=int)))]
     while pending:
         current, order = pending.pop()
@@ -150,29 +176,38 @@ def _find(graph: ig.IntGraph, name: str, codes: dict[str, Array]) -> Array | Non
             return result.reshape(graph.tensors[name].shape)
         order = order.reshape(graph.tensors[current].shape)
         for node in graph.nodes:
-            if isinstance(node, ig.View) and node.inputs == [current]:
-                if node.kind in ("permute", "reshape"):
-                    pending.append((node.output, node.apply(order)))
-    found = codes.get(_file_name(name))
+            view = isinstance(node, ig.View) and node.inputs == [current]
+            if view and node.kind in ("permute", "reshape"):
+                pending.append((node.output, node.apply(order)))
+    base, part = _file_name(name, codes)
+    found, shape = codes.get(base), graph.tensors[name].shape
     if found is None or name.endswith("]"):
         return None
-    # Lifted in front of a reshape that another one has cancelled since.
-    shape = graph.tensors[name].shape
-    plain, ours = ([n for n in s if n != 1] for s in (found.shape, shape))
-    return found.reshape(shape) if plain == ours else None
+    convolution = base in codes.convolutions
+    if found.ndim == 4 and (part is not None or convolution) and shape[-1] < found.shape[1]:
+        start = min((part or 0) * shape[-1], found.shape[1] - shape[-1])
+        return _laid_out(found[:, start : start + shape[-1]], shape, channels_last=True)
+    # Lifted in front of a view that another one has cancelled since.
+    return _laid_out(found, shape, channels_last=convolution)
 
 
-def _file_name(name: str) -> str:
-    """The name in the file of a value that has moved in front of a view."""
-    while name.endswith(".inner"):
-        name = name.removesuffix(".inner")
-    return name
+def _file_name(name: str, codes: _Codes) -> tuple[str, int | None]:
+    """The name in the file of a value that has moved in front of views, and which part it is."""
+    part = None
+    while name not in codes and (match := re.fullmatch(r"(.+)\.(?:inner|part(\d+)|(\d+))", name)):
+        name = match[1]
+        number = match[2] or match[3]
+        part = int(number) if number is not None else part
+    return name, part
 
 
-def _renamed(file: _File, codes: dict[str, Array]) -> dict[str, Array]:
+def _renamed(file: _File, codes: dict[str, Array]) -> _Codes:
     """Codes also under the names of the outputs that they become."""
     outputs = {v.name for v in file.model.graph.output}
-    result = dict(codes)
+    result = _Codes(codes)
+    result.convolutions = frozenset(
+        node.output[0] for node in file.model.graph.node if node.op_type == "Conv"
+    )
     for name in outputs:
         node = file.dequantizer(name)
         if node is not None and node.input[0] in file.makers:
@@ -210,7 +245,7 @@ def _operations(
             ours = _probability(file, node.output).encode(values[node.output] / 256.0)
             result.operations["Softmax"].add(ours, want)
             continue
-        result.operations[_label(file, graph, node)].add(values[node.output], want)
+        result.operations[_label(file, graph, node, theirs)].add(values[node.output], want)
         values[node.output] = want.astype(tensor.dtype)
 
 
@@ -221,9 +256,9 @@ def _probability(file: _File, name: str) -> Coding:
     return check_coding(str(zero.dtype), float(scale), int(zero))
 
 
-def _label(file: _File, graph: ig.IntGraph, node: ig.Node) -> str:
+def _label(file: _File, graph: ig.IntGraph, node: ig.Node, codes: _Codes) -> str:
     """What ONNX Runtime computes where the node stands."""
-    name = _file_name(node.output.partition("[")[0])
+    name, _ = _file_name(node.output.partition("[")[0], codes)
     maker = file.makers.get(name)
     if maker is not None and maker.op_type == "DequantizeLinear":
         maker = file.makers[file.makers[maker.input[0]].input[0]]
@@ -235,10 +270,23 @@ def _label(file: _File, graph: ig.IntGraph, node: ig.Node) -> str:
             of_softmax = _reads(graph, node.inputs[0], set(graph.meta["replaced_codings"]))
             return "MatMul of probabilities" if of_softmax else "MatMul of two computed tensors"
     if isinstance(node, ig.MatMul | ig.Pointwise) and node.post.table is not None:
+        if op == "Mul" and _of_sigmoid(file, maker):
+            return "SiLU"
         return "GELU" if op in ("Mul", "Gelu") else op
     if op == "Add" and isinstance(node, ig.Pointwise):
         return "Add"
     return op
+
+
+def _of_sigmoid(file: _File, node: Any) -> bool:
+    """Whether one of the factors is a quantized sigmoid."""
+    for name in node.input:
+        source = file.dequantizer(name)
+        if source is not None and source.input[0] in file.makers:
+            made = file.makers.get(file.makers[source.input[0]].input[0])
+            if made is not None and made.op_type == "Sigmoid":
+                return True
+    return False
 
 
 def _reads(graph: ig.IntGraph, name: str, wanted: set[str]) -> bool:
@@ -290,11 +338,13 @@ def _accumulators(
             ours[base].append((int(start.partition(":")[0] or 0), acc.reshape(-1, acc.shape[-1])))
         made = ig._EXECUTE[type(node)](node, values)
         want = None if isinstance(node, ig.View) else _find(graph, node.output, theirs)
-        use = want if want is not None and node.output not in graph.meta["replaced_codings"] else made
+        use = (
+            want if want is not None and node.output not in graph.meta["replaced_codings"] else made
+        )
         values[node.output] = np.ascontiguousarray(use).astype(graph.tensors[node.output].dtype)
     for name in list(ours):  # a grouped convolution has several products
         whole, _, number = name.rpartition(".")
-        if number.isdigit() and whole in ours and graph.tensors[name].shape[:-1] == _rows(graph, whole):
+        if number.isdigit() and whole in ours and _rows(graph, name) == _rows(graph, whole):
             ours[whole] += [(1 + int(number), acc) for _, acc in ours.pop(name)]
     for node in file.model.graph.node:
         if node.op_type not in ("MatMul", "Gemm", "Conv"):
@@ -302,10 +352,11 @@ def _accumulators(
         expected = _integer_product(file, node, theirs)
         if expected is None:
             continue
-        name = next((n for n in (node.output[0], *_output_names(file, node)) if n in ours), None)
-        if name is None:
+        names = [n for n in (node.output[0], *_output_names(file, node)) if n in ours]
+        if not names:
             raise Mismatch(f"{node.name}: no linear layer of the integer graph stands for it")
-        mine = np.concatenate([acc for _, acc in sorted(ours[name], key=lambda p: p[0])], axis=1)
+        parts = sorted(ours[names[0]], key=lambda part: part[0])
+        mine = np.concatenate([acc for _, acc in parts], axis=1)
         if mine.shape != expected.shape or not (mine == expected).all():
             wrong = "shape" if mine.shape != expected.shape else int((mine != expected).sum())
             raise Mismatch(f"{node.name}: {wrong} of {expected.size} accumulators differ")

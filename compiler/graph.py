@@ -31,8 +31,8 @@ __all__ = [
     "Mul",
     "Node",
     "Not",
-    "Recode",
     "RMSNorm",
+    "Recode",
     "Scale",
     "Softmax",
     "Value",
@@ -64,8 +64,8 @@ class WeightCoding:
 class Value:
     """A tensor of the float graph: ``kind`` is ``"float"``, ``"int"`` (ids) or ``"bool"``.
 
-    ``coding``: the codes that the model itself prescribes for the value, if it is quantized: an int8
-    or int16 coding, or the scale of each row of a linear layer's weights.
+    ``coding``: the codes that the model itself prescribes for the value, if it is quantized: an
+    int8 or int16 coding, or the scale of each row of a linear layer's weights.
     """
 
     name: str

@@ -37,10 +37,10 @@ def compile(
     Parameters
     ----------
     model:
-        A ``torch.export`` archive (path ending in ``.pt2``), ``"module.path:factory"`` (called
-        without arguments; returns the module and a tuple of example inputs), a Hugging Face folder
-        (``config.json`` and ``.safetensors``), or a ``torch.nn.Module`` together with
-        ``example_inputs``.
+        A ``torch.export`` archive (path ending in ``.pt2``, PT2E-quantized or not), an ONNX file
+        (``.onnx``, float or QDQ), ``"module.path:factory"`` (called without arguments; returns the
+        module and a tuple of example inputs), a Hugging Face folder (``config.json`` and
+        ``.safetensors``), or a ``torch.nn.Module`` together with ``example_inputs``.
     config:
         Preset name, TOML file, or :class:`~intformer.config.CoreConfig`.
     calibrate:

@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "model",
         metavar="MODEL",
-        help="a .pt2 archive of torch.export, module.path:factory, or a Hugging Face folder",
+        help="a .pt2 archive, an .onnx file, module.path:factory, or a Hugging Face folder",
     )
     sub.add_argument("-o", "--output", metavar="OUT", required=True, help="folder to write")
     _config_option(sub)

@@ -80,8 +80,8 @@ class Codings:
             value = self._build.graph.values[again]
         elif value.coding is not None and value.coding != coding:
             raise Unsupported(
-                f"{name!r} is quantized with {_text(coding)} here, but with {_text(value.coding)} in "
-                f"{self._givers.get(name, 'another node')}",
+                f"{name!r} is quantized with {_text(coding)} here, but with {_text(value.coding)} "
+                f"in {self._givers.get(name, 'another node')}",
                 "quantize every value once",
             )
         value.coding = coding

@@ -1,4 +1,4 @@
-"""Rules for the quantize and dequantize operations of PT2E graphs: codings instead of operations."""
+"""Rules for the quantize and dequantize operations of PT2E graphs: codings, no operations."""
 
 from __future__ import annotations
 

@@ -94,9 +94,7 @@ def separate_codings(graph: fg.Graph, *, whole: bool = False) -> fg.Graph:
     return graph
 
 
-def _recoded(
-    graph: fg.Graph, nodes: list[fg.Node], view: fg.Node, name: str, whole: bool
-) -> str:
+def _recoded(graph: fg.Graph, nodes: list[fg.Node], view: fg.Node, name: str, whole: bool) -> str:
     """The input ``name`` of a view in the coding of the view's result."""
     value, wanted = graph.values[name], graph.values[view.output].coding
     if value.kind != "float" or value.coding == wanted or (whole and value.coding is None):
@@ -193,7 +191,7 @@ class GivenPlan(Plan):
         return min(low for low, _ in seen), max(high for _, high in seen)
 
     def _known(self, name: str) -> tuple[float, float]:
-        """The range of a value that is known without data: a constant, a function of given codes."""
+        """A range that is known without data: of a constant, of a function of given codes."""
         const, site = self.graph.values[name].const, self._sites.get(name)
         if const is not None:
             return float(const.min(initial=0)), float(const.max(initial=0))

@@ -218,11 +218,11 @@ class GivenLowerer(Lowerer):
         fixed = vector is not None
         width = self.graph.values[site.output].shape[-1]
         native = self._fetch(x, "native")
-        if vector is not None and vector.size in (1, width) and vector.shape[-1:] == (vector.size,):
-            if self._codings[native].dtype == "int8":
-                reals = np.broadcast_to(vector.reshape(-1), (width,))
-                self._fine_bias(site, native, reals, output)
-                return True
+        narrow = self._codings[native].dtype == "int8"
+        if vector is not None and narrow and vector.shape[-1:] == (vector.size,):
+            reals = np.broadcast_to(vector.reshape(-1), (width,))
+            self._fine_bias(site, native, reals, output)
+            return True
         orders = [(x, site.residual, (site.factor, site.res_factor))]
         if len(shapes) == 1 and not fixed:
             orders.append((site.residual, x, (site.res_factor, site.factor)))
@@ -234,7 +234,7 @@ class GivenLowerer(Lowerer):
                 return False
             fine = fine_sum(codings[0], codings[1], output, factors)
             if fine is not None:
-                found.append((fine.error, *names, factors[0], fine))
+                found.append((fine.error, names[0], names[1], factors[0], fine))
         if not found:
             return False
         _, main, other, factor, fine = min(found, key=lambda item: item[0])
@@ -245,7 +245,9 @@ class GivenLowerer(Lowerer):
         """The sum of an int8 tensor and a vector of constants."""
         coding = self._codings[x]
         fine = fine_bias(coding, vector, output, (site.factor, site.res_factor))
-        unit = Coding("int16", float(fine.units.mean()))  # of reports only: each channel has its own
+        unit = Coding(
+            "int16", float(fine.units.mean())
+        )  # of reports only: each channel has its own
         low, high = reference.LIMITS["int16"]
         wide = self._tensor(f"{site.output}.sum", self.graph.values[site.output].shape, unit)
         exact = np.array([0])
@@ -295,7 +297,7 @@ class GivenLowerer(Lowerer):
 
 def _parts(codes: Array) -> list[Array]:
     """``codes`` as a sum of matrices with codes of -127..127, as few as possible."""
-    parts = []
+    parts: list[Array] = []
     rest = codes
     while not parts or rest.any():
         part = np.clip(rest, -_WEIGHT_TOP, _WEIGHT_TOP)

@@ -1,10 +1,10 @@
 """Sums of codes with one rounding, nearly: through a 16-bit sum with guard bits.
 
 A sum on the core rounds both of its terms. In a quantized model the sum of two 8-bit codes is
-rounded once. So the sum is first made with 16 bits, in units of which the residual's step is a whole
-multiple, and then rounded to 8 bits. Of the units that are fine enough the one is taken that makes
-the other term's rounding errors least. A constant vector is added to such a 16-bit value by the bias
-of the second step, in a unit for each channel.
+rounded once. So the sum is first made with 16 bits, in units of which the residual's step is a
+whole multiple, and then rounded to 8 bits. Of the units that are fine enough the one is taken that
+makes the other term's rounding errors least. A constant vector is added to such a 16-bit value by
+the bias of the second step, in a unit for each channel.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _error(x: Coding, factor: float) -> float:
 
 @dataclass(frozen=True)
 class FineBias:
-    """A constant vector added in 16 bits: ``multiples[n] * code``, then ``bias[n]`` in its units."""
+    """A constant vector added in 16 bits: ``multiples[n] * code``, then ``bias[n]``."""
 
     multiples: Array
     bias: Array

@@ -11,6 +11,7 @@ and then ``intformer compile model.pt2``. Needs torchao; nothing else of the com
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,14 +42,12 @@ _RELU = {_aten.relu, _aten.relu_}
 _OTHERS = {_aten.mean, _aten.embedding}
 _PRODUCERS = _STATIC | _PRODUCTS | _SUMS | _SOFTMAX | _NORMS | _TABLES | _RELU | _OTHERS
 _SCALING = {_aten.mul, _aten.div, _aten.neg}
-_THROUGH = {
-    getattr(_aten, name)
-    for name in (
-        "alias cat chunk clone contiguous detach dropout expand flatten masked_fill narrow permute "
-        "reshape select slice split split_with_sizes squeeze stack t to transpose unbind unflatten "
-        "unsqueeze view where"
-    ).split()
-}
+_VIEWS = """
+    alias cat chunk clone contiguous detach dropout expand flatten masked_fill narrow permute
+    reshape select slice split split_with_sizes squeeze stack t to transpose unbind unflatten unsqueeze view
+    where
+"""
+_THROUGH = {getattr(_aten, name) for name in re.findall(r"\w+", _VIEWS)}
 """What leaves a value's codes as they are: views, copies, and masks in front of a softmax."""
 
 

@@ -31,7 +31,7 @@ def write(
     *,
     opset: int = 17,
 ) -> Path:
-    """A model of ``(op, inputs, outputs, attributes)``; ``inputs`` gives shape, or shape and type."""
+    """A model of ``(op, inputs, outputs, attributes)``; ``inputs``: shape, or shape and type."""
     made = []
     for i, (op, sources, results, *rest) in enumerate(nodes):
         domain, _, op = op.rpartition(":")

@@ -88,7 +88,11 @@ CASES: dict[str, tuple[list[tuple[Any, ...]], dict[str, Any], dict[str, Any]]] =
         {"x": (1, 3, 4, 6)},
         {"w": floats(5, 3, 2, 2), "b": floats(5)},
     ),
-    "scale": ([("Div", "x two", "d"), ("Mul", "d v", "y")], X, {"two": np.float32(2), "v": floats(8)}),
+    "scale": (
+        [("Div", "x two", "d"), ("Mul", "d v", "y")],
+        X,
+        {"two": np.float32(2), "v": floats(8)},
+    ),
     "sub": ([("Sub", "c x", "s"), ("Neg", "s", "y")], X, {"c": floats(1, 4, 8)}),
     "gelu_erf": (
         [
@@ -145,7 +149,11 @@ CASES: dict[str, tuple[list[tuple[Any, ...]], dict[str, Any], dict[str, Any]]] =
         X,
         {"i": ints(3, 0, 1), "k": np.array(1, np.int64)},
     ),
-    "slice": ([("Slice", "x s e a", "y")], X, {"s": ints(1, -6), "e": ints(4, 99), "a": ints(1, 2)}),
+    "slice": (
+        [("Slice", "x s e a", "y")],
+        X,
+        {"s": ints(1, -6), "e": ints(4, 99), "a": ints(1, 2)},
+    ),
     "views": (
         [
             ("Unsqueeze", "x a", "u"),

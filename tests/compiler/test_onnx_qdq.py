@@ -152,7 +152,10 @@ HEAD = [
 
 
 def end(name: str = "p", scale: str = "s") -> list[tuple[Any, ...]]:
-    return [("QuantizeLinear", f"{name} {scale} z", "yq"), ("DequantizeLinear", f"yq {scale} z", "y")]
+    return [
+        ("QuantizeLinear", f"{name} {scale} z", "yq"),
+        ("DequantizeLinear", f"yq {scale} z", "y"),
+    ]
 
 
 def load(tmp_path, nodes, constants=None, inputs=None):
@@ -199,12 +202,21 @@ REFUSED = {
         "differ along the contraction",
     ),
     "per_channel_activation": (
-        [("QuantizeLinear", "x ws wz", "xq", {"axis": 2}),
-         ("DequantizeLinear", "xq ws wz", "xd", {"axis": 2}), *HEAD[2:], *end()],
+        [
+            ("QuantizeLinear", "x ws wz", "xq", {"axis": 2}),
+            ("DequantizeLinear", "xq ws wz", "xd", {"axis": 2}),
+            *HEAD[2:],
+            *end(),
+        ],
         "one per channel",
     ),
     "negative_scale": (
-        [("QuantizeLinear", "x n z", "xq"), ("DequantizeLinear", "xq n z", "xd"), *HEAD[2:], *end()],
+        [
+            ("QuantizeLinear", "x n z", "xq"),
+            ("DequantizeLinear", "xq n z", "xd"),
+            *HEAD[2:],
+            *end(),
+        ],
         "a scale of -1",
     ),
 }

@@ -18,8 +18,8 @@ def load(path: str | Path) -> fg.Graph:
     """Return the float graph of an ONNX model.
 
     A pair of QuantizeLinear and DequantizeLinear becomes the coding of the value between them
-    (:attr:`intformer.compiler.graph.Value.coding`); weights behind a DequantizeLinear keep the scale
-    of each row. A symbolic first axis of an input (the batch) becomes 1.
+    (:attr:`intformer.compiler.graph.Value.coding`); weights behind a DequantizeLinear keep the
+    scale of each row. A symbolic first axis of an input (the batch) becomes 1.
 
     Raises
     ------

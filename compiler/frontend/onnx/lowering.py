@@ -102,9 +102,7 @@ class Lowering:
             return x
         if factor == 0.0 or not np.isfinite(factor):
             raise Unsupported(f"scales by {factor}", "scale by a finite number that is not 0")
-        node = self.build.node(
-            fg.Scale, name or self.name, [x.name], x.shape, factor=float(factor)
-        )
+        node = self.build.node(fg.Scale, name or self.name, [x.name], x.shape, factor=float(factor))
         return self.wrap(node)
 
     def curve(self, curve: Curve) -> Tensor:
@@ -155,7 +153,9 @@ class Lowering:
 
     def _value(self, name: str) -> Any:
         if name not in self._env:
-            raise UserError(f"{self.node.op} {self.node.name!r} reads {name!r}, which nothing makes")
+            raise UserError(
+                f"{self.node.op} {self.node.name!r} reads {name!r}, which nothing makes"
+            )
         return self._env[name]
 
     def _output(self, name: str) -> None:
@@ -174,7 +174,7 @@ class Lowering:
         self.build.graph.outputs.append(self._renamed(value.name, name))
 
     def _renamed(self, name: str, wanted: str) -> str:
-        """An output gets the name that the model gives it, unless it is an input or another output."""
+        """An output gets the name that the model gives it, unless it is one already."""
         graph = self.build.graph
         if wanted in graph.values or name in graph.inputs or name in graph.outputs:
             return name
@@ -199,8 +199,8 @@ class Lowering:
             self.issues.add_node(key, node.name, problem)
             result = Unknown()
         except (ValueError, IndexError) as error:  # shapes that no valid model has
-            problem = Unsupported(f"its operands do not fit: {error}", "check the model")
-            self.issues.add_node(key, node.name, problem)
+            broken = Unsupported(f"its operands do not fit: {error}", "check the model")
+            self.issues.add_node(key, node.name, broken)
             result = Unknown()
         results = result if isinstance(result, list) else [result]
         for i, name in enumerate(node.outputs):
@@ -227,7 +227,11 @@ class Lowering:
         """A node on constants alone, computed by the reference implementation of ``onnx``."""
         names = self.node.inputs
         source = self._env[names[0]] if names and names[0] else None
-        if self.node.op in _VIEWS_OF_CONSTANTS and isinstance(source, Const) and source.scale is not None:
+        if (
+            self.node.op in _VIEWS_OF_CONSTANTS
+            and isinstance(source, Const)
+            and source.scale is not None
+        ):
             # The scales move along.
             scale = np.broadcast_to(source.scale, source.shape)
             return [
@@ -289,9 +293,16 @@ class Lowering:
 
 
 _VIEWS_OF_CONSTANTS = (
-    "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Slice", "Split", "Expand"
+    "Transpose",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Identity",
+    "Slice",
+    "Split",
+    "Expand",
 )
-
 
 
 def lower(model: OnnxModel) -> fg.Graph:

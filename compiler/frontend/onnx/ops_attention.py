@@ -130,9 +130,12 @@ def _and(lo: Lowering, x: Any, y: Any) -> Any:
     for one, other in ((x, y), (y, x)):
         if isinstance(one, Const) and bool(one.array.astype(bool).all()):
             form = _as_form(lo, other)
-            shape = np.broadcast_shapes(form.shape, one.shape)
-            return moved(lo, form, lambda t: lo.wrap(lo.build.expand(t.name, shape, lo.name)))
+            return _expanded(lo, form, np.broadcast_shapes(form.shape, one.shape))
     raise Unsupported("combines two masks", "add one after the other to the scores")
+
+
+def _expanded(lo: Lowering, form: MaskForm, shape: tuple[int, ...]) -> Any:
+    return moved(lo, form, lambda t: lo.wrap(lo.build.expand(t.name, shape, lo.name)))
 
 
 @rule("Where", partial=True)
@@ -185,7 +188,8 @@ def _softmax(lo: Lowering, x: Any) -> Tensor:
     if not last:
         raise Unsupported(f"softmax over axis {axis}", "softmax over the last axis")
     masked = x if isinstance(x, Masked) else Masked(x)
-    scores, inputs, fields = masked.scores, [masked.scores.name], {}
+    scores, inputs = masked.scores, [masked.scores.name]
+    fields: dict[str, Any] = {}
     fixed = masked.fixed
     if fixed is not None:
         offset = _causal_offset(fixed, scores.shape)

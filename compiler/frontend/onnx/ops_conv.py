@@ -33,7 +33,7 @@ def _conv(lo: Lowering, x: Tensor, weight: Any, bias: Any = None) -> Tensor:
 
 
 def _image(lo: Lowering, x: Tensor, weight: Const, bias: NDArray[Any] | None) -> Tensor:
-    kernel = weight.shape[2:]
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))
     stride, dilation = (_pair(lo, name) for name in ("strides", "dilations"))
     before, after = _pads(lo, x, kernel, stride, dilation)
     group = int(lo.attribute("group", 1))
@@ -43,7 +43,9 @@ def _image(lo: Lowering, x: Tensor, weight: Const, bias: NDArray[Any] | None) ->
     try:
         from intformer.compiler.frontend.ops_conv import Windows, grouped
     except ImportError as error:
-        raise Unsupported(f"this needs PyTorch ({error})", "pip install 'intformer[torch]'") from None
+        raise Unsupported(
+            f"this needs PyTorch ({error})", "pip install 'intformer[torch]'"
+        ) from None
     windows = Windows(kernel, stride, before, after, dilation)
     for axis in (0, 1):
         if windows.count(axis, x.shape[axis + 2]) < 1:
@@ -67,7 +69,10 @@ def _image(lo: Lowering, x: Tensor, weight: Const, bias: NDArray[Any] | None) ->
         first += value.shape[0]
 
     array = weight.array.astype(np.float32)
-    return grouped(lo, x, windows, array, bias=bias, groups=group, done=coded)
+    # Both lowerings have what it needs of one: a builder, names, and tensors of a graph.
+    shared: Any = grouped
+    y = shared(lo, x, windows, array, bias=bias, groups=group, done=coded)
+    return lo.wrap(y.name)
 
 
 def _pair(lo: Lowering, name: str) -> tuple[int, int]:

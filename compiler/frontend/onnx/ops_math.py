@@ -137,9 +137,9 @@ def _mul(lo: Lowering, x: Any, y: Any) -> Any:
         return Centred(x.x, 2)
     if isinstance(x, Centred | Deviation) and isinstance(y, Centred | Deviation):
         centred, deviation = (x, y) if isinstance(x, Centred) else (y, x)
-        if isinstance(centred, Centred) and isinstance(deviation, Deviation):
-            if deviation.power == -1 and (centred.x, centred.power) == (deviation.x, 1):
-                return _normalized(lo, centred, deviation)
+        pair = isinstance(centred, Centred) and isinstance(deviation, Deviation)
+        if pair and deviation.power == -1 and (centred.x, centred.power) == (deviation.x, 1):
+            return _normalized(lo, centred, deviation)
     if isinstance(x, Normalized) and isinstance(y, Const) and _is_vector(y, x.shape[-1]):
         factor = y.array.reshape(-1)
         beta = None if x.beta is None else x.beta * factor
@@ -194,9 +194,9 @@ def _is_vector(y: Const, n: int) -> bool:
 
 @rule("Div", partial=True)
 def _div(lo: Lowering, x: Any, y: Any) -> Any:
-    if isinstance(x, Centred) and isinstance(y, Deviation) and y.power == 1:
-        if (x.x, x.power) == (y.x, 1):
-            return _normalized(lo, x, y)
+    pair = isinstance(x, Centred) and isinstance(y, Deviation)
+    if pair and y.power == 1 and (x.x, x.power) == (y.x, 1):
+        return _normalized(lo, x, y)
     if isinstance(x, Const) and isinstance(y, Deviation) and (x.array == 1).all() and y.power == 1:
         return Deviation(y.x, y.eps, -1)
     y = lo.whole(y)
@@ -362,5 +362,7 @@ def _clip(lo: Lowering, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     if bounds[0] == 0 and bounds[1] >= 3e38:
         return lo.activation(x, "relu")
     if not np.isfinite(bounds).all() or bounds[0] >= bounds[1]:
-        raise Unsupported(f"clips to {bounds[0]:g}..{bounds[1]:g}", "clip to finite bounds, or ReLU")
+        raise Unsupported(
+            f"clips to {bounds[0]:g}..{bounds[1]:g}", "clip to finite bounds, or ReLU"
+        )
     return lo.activation(x, call("min", call("max", "x", bounds[0]), bounds[1]))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intformer.compiler.frontend.codings import check_coding
 from intformer.compiler.frontend.issues import Unsupported
 from intformer.compiler.frontend.onnx.lowering import Lowering, rule
 from intformer.compiler.frontend.onnx.ops_attention import NEVER
@@ -21,7 +22,6 @@ from intformer.compiler.frontend.onnx.values import (
     Quantized,
     Tensor,
 )
-from intformer.compiler.frontend.codings import check_coding
 from intformer.compiler.quantize.scales import Coding
 
 __all__: list[str] = []
@@ -61,9 +61,7 @@ def _dequantize(lo: Lowering, x: Any, scale: Any, zero: Any = None) -> Any:
         s, z = _along(lo, scale, zero, x.shape)
         return Const((x.array.astype(np.float64) - z) * s, np.broadcast_to(s, x.shape))
     if not isinstance(x, Quantized):
-        raise Unsupported(
-            "dequantizes what no QuantizeLinear has made", "start from float inputs"
-        )
+        raise Unsupported("dequantizes what no QuantizeLinear has made", "start from float inputs")
     value = x.value
     if isinstance(value, Const | MaskForm):
         return value
@@ -71,8 +69,8 @@ def _dequantize(lo: Lowering, x: Any, scale: Any, zero: Any = None) -> Any:
     coding = check_coding(_dtype(lo, zero), _number(scale, "scale"), point)
     if coding != x.coding:
         raise Unsupported(
-            f"dequantizes with scale {coding.scale:.6g} and zero point {coding.zero_point} what was "
-            f"quantized with {x.coding.scale:.6g} and {x.coding.zero_point}",
+            f"dequantizes with scale {coding.scale:.6g} and zero point {coding.zero_point} what "
+            f"was quantized with {x.coding.scale:.6g} and {x.coding.zero_point}",
             "use the same parameters on both sides",
         )
     if isinstance(value, Curve | Mean | Normalized):

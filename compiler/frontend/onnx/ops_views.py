@@ -183,12 +183,13 @@ def _split(lo: Lowering, x: Any, sizes: Any = None) -> list[Any]:
         parts = [min(size, shape[axis] - i) for i in range(0, shape[axis], size)]
     results, start = [], 0
     for size, name in zip(parts, lo.node.outputs, strict=False):
-        span = (start, start + size)
-        results.append(
-            moved(lo, x, lambda t, s=span, n=name: lo.wrap(lo.build.slice(t.name, axis, *s, name=n)))
-        )
+        results.append(moved(lo, x, _cut(lo, axis, start, start + size, name)))
         start += size
     return results
+
+
+def _cut(lo: Lowering, axis: int, start: int, stop: int, name: str) -> Callable[[Tensor], Tensor]:
+    return lambda t: lo.wrap(lo.build.slice(t.name, axis, start, stop, name=name))
 
 
 @rule("Concat")

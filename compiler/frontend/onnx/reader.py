@@ -68,7 +68,9 @@ def read_model(path: Path) -> OnnxModel:
             proto = importlib.import_module("onnx.inliner").inline_local_functions(proto)
     except Exception as error:  # protobuf, the inliner and the file system raise many kinds
         first = str(error).strip().splitlines()
-        raise UserError(f"cannot read {path} as an ONNX model: {first[0] if first else ''}") from None
+        raise UserError(
+            f"cannot read {path} as an ONNX model: {first[0] if first else ''}"
+        ) from None
     graph = proto.graph
     if not graph.node:
         raise UserError(f"cannot read {path} as an ONNX model: it has no nodes")

@@ -113,9 +113,9 @@ def _incomplete(what: str, instead: str) -> Any:
 class Curve(Partial):
     """``scale * f(inner * x) + offset``, on the way to a GELU; ``name``: of the node that made it.
 
-    ``kind``: ``"erf"``: f(z) = erf(z / sqrt 2); ``"cube"``: f(z) = z^3, and ``offset`` is a multiple
-    of x; ``"tanh"``: f(z) = tanh(sqrt(2 / pi) * (z + 0.044715 z^3)); ``"gelu"``, ``"gelu_tanh"``: the
-    whole, which becomes a tensor, with ``coding`` if it has been quantized.
+    ``kind``: ``"erf"``: f(z) = erf(z / sqrt 2); ``"cube"``: f(z) = z^3, and ``offset`` is a
+    multiple of x; ``"tanh"``: f(z) = tanh(sqrt(2 / pi) * (z + 0.044715 z^3)); ``"gelu"``,
+    ``"gelu_tanh"``: the whole, which becomes a tensor, with ``coding`` if it has been quantized.
     """
 
     kind: str
@@ -141,7 +141,8 @@ class Curve(Partial):
             return lo.curve(self)
         what = {"erf": "erf", "cube": "a power"}.get(self.kind, "tanh of a cubic polynomial")
         return _incomplete(
-            f"{what} that is no part of a GELU", "use GELU, or an activation of ReLU, SiLU, tanh, ..."
+            f"{what} that is no part of a GELU",
+            "use GELU, or an activation of ReLU, SiLU, tanh, ...",
         )
 
 
