@@ -168,7 +168,7 @@ def _versions(board: Board, *, native: bool) -> dict[str, str]:
 
 def _digest(board: Board, source: str, pins: str, versions: dict[str, str]) -> str:
     device = board.device
-    steps = [device.prepare, device.synth, device.finish, device.arguments, board.pack]
+    steps = [*device.steps, device.arguments, board.pack]
     what = [source, pins, steps, board.actual_hz, sorted(versions.items())]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
 

@@ -26,6 +26,8 @@ class Device:
     part: package and speed grade, for reports.
     cells: nextpnr's name of a resource to the one in reports; names that share one are added.
     pins: of :data:`intformer.fpga.harness.PORTS`, where the tool wants them.
+    output_registers: whether registers behind block RAMs go into them (see
+        :mod:`intformer.fpga.output_registers`).
     lut_and_ff: whether one cell, the unit of ``LUT4``, holds a LUT and a flip-flop together, so
         that a flip-flop alone takes a whole one.
     timing_note: what the tool's timing leaves out.
@@ -47,12 +49,19 @@ class Device:
     prepare: str = ""
     finish: str = ""
     pins: tuple[str, ...] = ()
+    output_registers: bool = False
     lut_and_ff: bool = False
     timing_note: str = ""
     dsp_strips: tuple[tuple[str, ...], ...] = ()
     constraints: tuple[str, ...] = ()
     placed: tuple[str, str] = ("", "")
     capacity: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What decides the netlist that a source gives, for digests of results."""
+        after = ("output registers",) if self.output_registers else ()
+        return (self.prepare, self.synth, self.finish, *after)
 
 
 _ECP5_CAPACITY = {
@@ -110,6 +119,7 @@ def ecp5(name: str, *, package: str = "CABGA381", speed: int = 6) -> Device:
             "MULT18X18D": "DSP",
             "DP16KD": "BRAM",
         },
+        output_registers=True,
         capacity=_ECP5_CAPACITY[size],
         dsp_strips=_ecp5_strips(size),
         constraints=("pins.lpf", "--lpf"),

@@ -16,6 +16,7 @@ from amaranth.lib import wiring
 from intformer.fpga.devices import Device
 from intformer.fpga.floorplan import fix_sites
 from intformer.fpga.harness import PORTS, Harness
+from intformer.fpga.output_registers import fold_output_registers
 from intformer.fpga.tools import Progress, run_nextpnr, run_yosys
 
 __all__ = [
@@ -96,6 +97,8 @@ def synthesize(
     script = f"{read} {device.synth} -top {top}; {device.finish} write_json {top}.json"
     run_yosys(script, build=build, native=native)
     netlist = build / f"{top}.json"
+    if device.output_registers:
+        fold_output_registers(netlist, top=top)
     if sites:
         fix_sites(netlist, sites, top=top)
     return netlist

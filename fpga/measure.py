@@ -88,8 +88,7 @@ def measure(
     source = harnessed(component)
     sites = floorplan(source, device=device, top=TOP)
     versions = sorted(tool_versions([device]).items())
-    steps = [device.prepare, device.synth, device.finish]
-    settings = [steps, device.arguments, target_mhz, router, versions, *sites.items()]
+    settings = [device.steps, device.arguments, target_mhz, router, versions, *sites.items()]
     digest = hashlib.sha256(json.dumps([settings, source]).encode()).hexdigest()
     cache = cache_dir() / "fpga" / digest
     missing = [seed for seed in seeds if not (cache / f"{seed}.json").exists()]

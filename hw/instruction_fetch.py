@@ -26,7 +26,7 @@ class InstructionFetch(wiring.Component):
     mem: ``Out(ReadBurstPort)``.
     start: ``In(1)``; begin at byte address ``entry``.
     stop: ``In(1)``; ask for no more; what is under way still arrives and is dropped.
-    o: ``Out(stream)`` of 256-bit instructions.
+    o: ``Out(stream)`` of 256-bit instructions. A payload stays for one cycle after its transfer.
     idle: ``Out(1)``; in the cycle before, nothing was under way and nothing was kept.
     """
 

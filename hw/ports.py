@@ -14,6 +14,7 @@ from intformer.config import CoreConfig
 from intformer.isa import HEADER_BITS, OPERATIONS, Op
 
 __all__ = [
+    "ACC_LATENCY",
     "BURST_MAX",
     "READ_LATENCY",
     "BurstCommand",
@@ -29,9 +30,14 @@ __all__ = [
     "operation_layout",
 ]
 
-READ_LATENCY = 3
+READ_LATENCY = 4
 """Cycles from the acceptance of a read request to its data, in every on-chip memory: a register
-before the block RAM, the block RAM, and a register behind it."""
+before the block RAM, the block RAM, the register behind it (its own, where it has one), and a
+register of the part of a word that was asked for."""
+
+ACC_LATENCY = READ_LATENCY - 1
+"""The same of the accumulators, which give whole rows: in the cycle that is left, who asked takes
+its part of the row into a register."""
 
 BURST_MAX = 16
 """Longest burst, in beats, that the core asks of external memory."""
@@ -116,7 +122,8 @@ class WritePort(wiring.Signature):
     """Writes to a scratchpad, seen from the client: a stream ``req`` of :class:`WriteItem`.
 
     ``bits`` is 8 for the activation scratchpad and 16 for the wide one. A write that is taken
-    in cycle ``t`` is seen by reads taken from cycle ``t + 1`` on.
+    in cycle ``t`` is seen by reads taken from cycle ``t + 2`` on; what those of cycles ``t`` and
+    ``t + 1`` return of the same word is not defined.
     """
 
     def __init__(self, config: CoreConfig, *, bits: int) -> None:

@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from intformer.config import CoreConfig
+from intformer.hw.parts.streams import delay
 from intformer.hw.ports import BODY_BITS, UnitPort
 from intformer.isa import TOKEN_MAX, Unit
 
@@ -26,7 +27,8 @@ class UnitGate(wiring.Component):
 
     Members
     -------
-    i: ``In(stream)`` of ``{op, pop, push, body}`` from the dispatcher.
+    i: ``In(stream)`` of ``{op, pop, push, body}`` from the dispatcher. The payload must stay for
+        one more cycle after its transfer: it is stored then.
     unit: ``Out(UnitPort)``.
     give: ``In(6)``; bit ``v``: one token ``v -> this unit`` is added.
     push: ``Out(6)``; bit ``v``, two cycles after ``done``: one token ``this unit -> v``.
@@ -104,6 +106,8 @@ class UnitGate(wiring.Component):
             m.submodules[name] = memory
             places[name] = memory.write_port(), memory.read_port(domain="comb")
         enter = self.i.valid & self.i.ready
+        # The queue is wide: what lets it store is a register that does nothing else.
+        stores = delay(m, enter, 1, name="stores", keep=True)
         leave = cmd.valid & cmd.ready
         payload = self.i.payload
         contents = {
@@ -112,8 +116,8 @@ class UnitGate(wiring.Component):
         }
         ends = {"headers": Signal(), "commands": leave}
         for name, (write, read) in places.items():
-            m.d.comb += [write.en.eq(enter), write.data.eq(contents[name])]
-            for port, step in ((write, enter), (read, ends[name])):
+            m.d.comb += [write.en.eq(stores), write.data.eq(contents[name])]
+            for port, step in ((write, stores), (read, ends[name])):
                 address = Signal(range(depth), name=f"{name}_{'read' if port is read else 'write'}")
                 m.d.comb += port.addr.eq(address)
                 with m.If(step):
@@ -133,7 +137,7 @@ class UnitGate(wiring.Component):
         ]
         m.d.sync += [
             held.eq(held + enter - leave),
-            unseen.eq(unseen + enter - load),
+            unseen.eq(unseen + stores - load),
             released.eq(released + take - leave),
         ]
         with m.If(load):

@@ -8,13 +8,15 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from intformer.hw.parts.streams import delay
+
 __all__ = ["Gearbox"]
 
 
 class Gearbox(wiring.Component):
     """Turns a stream of words of one size into words of another, the lowest bytes first.
 
-    One word of the smaller size per cycle. An output word is valid one cycle after the last input
+    One word of the smaller size per cycle. An output word is valid two cycles after the last input
     word that it needs, for one cycle; it cannot be held back.
 
     Parameters
@@ -60,7 +62,7 @@ class Gearbox(wiring.Component):
     def late(self, *modes: int) -> int:
         """Output words that may come in the cycle of ``hold`` and after it, in one of ``modes``."""
         sizes = (self._sizes[mode] for mode in modes)
-        return 2 * max(max(taken // given, 1) for taken, given in sizes) + 1
+        return 2 * max(max(taken // given, 1) for taken, given in sizes) + 2
 
     def output(self, mode: int) -> Value:
         """The output word of ``mode``, within the payload."""
@@ -97,8 +99,12 @@ class Gearbox(wiring.Component):
                 pace.eq(Mux(pace == 0, 0, pace - 1)),
                 self.i.ready.eq((pace <= 1) & ~self.hold),
             ]
-        with m.If(enters):
-            m.d.sync += [self.valid.eq(completes), left.eq(gives)]
+        # Many registers wait for it: one that does nothing else, and the word beside it.
+        entered = delay(m, enters, 1, name="entered", keep=True)
+        word = delay(m, self.i.payload, 1, name="word", reset_less=True)
+        whole = delay(m, completes, 1, name="whole")
+        with m.If(entered):
+            m.d.sync += [self.valid.eq(whole), left.eq(gives)]
         with m.Elif((left == 0) | (self.valid & self.last)):
             m.d.sync += [self.valid.eq(0), left.eq(0)]
         with m.Else():
@@ -107,11 +113,11 @@ class Gearbox(wiring.Component):
         # Words enter at the top and leave at the bottom of what has entered.
         held = Signal(8 * self._bytes, reset_less=True)
         m.d.comb += self.payload.eq(held)
-        with m.If(enters):
+        with m.If(entered):
             for size in sorted({taken for taken, _ in self._sizes}):
                 modes = [mode for mode, (taken, _) in enumerate(self._sizes) if taken == size]
                 with m.If(Cat(self.mode == mode for mode in modes).any() | self._one_input):
-                    m.d.sync += held.eq(Cat(held[8 * size :], self.i.payload[: 8 * size]))
+                    m.d.sync += held.eq(Cat(held[8 * size :], word[: 8 * size]))
         with m.Else():
             for mode, (taken, given) in enumerate(self._sizes):
                 if taken > given:

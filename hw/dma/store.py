@@ -10,6 +10,7 @@ from intformer.config import CoreConfig
 from intformer.hw.dma.gearbox import Gearbox
 from intformer.hw.dma.load import COUNT_BITS, beats_of, entry_bytes
 from intformer.hw.memory.bursts import BurstWriter
+from intformer.hw.parts.access import Requests
 from intformer.hw.parts.streams import CreditFifo, delay
 from intformer.hw.ports import READ_LATENCY, NarrowReadPort, WriteBurstPort
 from intformer.isa import Mem
@@ -56,7 +57,7 @@ class StoreEngine(wiring.Component):
         beat_bits = (
             COUNT_BITS + max(*(entry // beat for entry, beat in self._sizes), 1).bit_length()
         )
-        m.submodules.entries = entries = CreditFifo(16 * self._config.lanes, depth=8)
+        m.submodules.entries = entries = CreditFifo(16 * self._config.lanes, depth=16)
         m.submodules.gearbox = gearbox = Gearbox(sizes=self._sizes)
         m.submodules.writer = writer = BurstWriter(
             self._config, beat_bits=beat_bits, reserve=gearbox.late(0, 1) + 2
@@ -102,23 +103,24 @@ class StoreEngine(wiring.Component):
         word = Signal(18, reset_less=True)
         sub = Signal(4)
         left = Signal(signed(COUNT_BITS + 1), init=-1)  # less one
-        ask = Signal()
-        taken = Signal()
+        m.submodules.requests = requests = Requests(self._config)
+        connect(m, requests.act, flipped(self.act_read))
+        connect(m, requests.wide, flipped(self.wide_read))
+        i, ask, asked = requests.i, Signal(), Signal()
         m.d.comb += [
             ask.eq(entries.room & ~left[-1]),
-            self.act_read.req.valid.eq(ask & ~is_wide),
-            self.wide_read.req.valid.eq(ask & is_wide),
-            taken.eq(ask & Mux(is_wide, self.wide_read.req.ready, self.act_read.req.ready)),
-            entries.take.eq(taken),
-            self.act_read.req.payload.word.eq(word),
-            self.act_read.req.payload.sub.eq(sub),
-            self.wide_read.req.payload.word.eq(word),
-            entries.push.eq(delay(m, taken, READ_LATENCY, name="taken")),
+            asked.eq(ask & i.ready),
+            requests.in_wide.eq(is_wide),
+            i.valid.eq(ask),
+            i.payload.word.eq(word),
+            i.payload.sub.eq(sub),
+            entries.take.eq(asked),
+            entries.push.eq(delay(m, requests.taken, READ_LATENCY, name="taken")),
             entries.i.eq(Mux(is_wide, self.wide_read.data, self.act_read.data)),
         ]
         with m.If(self.start):
             m.d.sync += [word.eq(self.addr), sub.eq(0), left.eq(self.count - 1)]
-        with m.Elif(taken):
+        with m.Elif(asked):
             m.d.sync += left.eq(left - 1)
             with m.If(is_wide | (sub == self._config.groups_per_word - 1)):
                 m.d.sync += [word.eq(word + 1), sub.eq(0)]

@@ -105,6 +105,12 @@ class FetchUnit(wiring.Component):
         ]
         wanted = Mux(stream_job.int4, beats[1], beats[0])
         take = cmd.valid & cmd.ready
+        valid, asked = asking, reader.i.ready
+        if config.group_scales:
+            wanted, known = self._count_scales(m, streamed, stream_job, take, wanted)
+            valid = asking & known
+            asked &= valid
+        m.d.comb += [reader.i.valid.eq(valid), reader.i.payload.beats.eq(wanted)]
         settled = delay(m, full, 2, name="full")  # what follows from the fields is known
         m.d.comb += [
             cmd.ready.eq(~full & ~asking),
@@ -130,14 +136,8 @@ class FetchUnit(wiring.Component):
             ]
             for name in operation_layout(Op.FETCH_ACT).members:
                 m.d.sync += act_job[name].eq(stored[name])
-        with m.Elif(reader.i.ready & reader.i.valid):
+        with m.Elif(asked):
             m.d.sync += asking.eq(0)
-        if config.group_scales:
-            wanted, known = self._count_scales(m, streamed, stream_job, take, wanted)
-            m.d.comb += reader.i.valid.eq(asking & known)
-        else:
-            m.d.comb += reader.i.valid.eq(asking)
-        m.d.comb += reader.i.payload.beats.eq(wanted)
         for job in (from_stream.job, from_act.job):
             with m.If(job.valid & job.ready):
                 m.d.sync += full.eq(0)

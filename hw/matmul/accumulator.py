@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
 from intformer.hw.parts.streams import delay
-from intformer.hw.ports import READ_LATENCY
+from intformer.hw.ports import ACC_LATENCY
 from intformer.reference import ACC_BITS
 
 __all__ = ["ACCUMULATE_SPACING", "AccumulatorColumn", "AccumulatorControl", "Accumulators"]
@@ -47,7 +47,7 @@ class AccumulatorColumn(wiring.Component):
     psum: ``In(signed)``; the sum that leaves the array.
     done: ``Out(1)``; in this cycle the instruction's last sum is written: reads of the next
         cycle see it.
-    read_addr, read_data: read port for others, :data:`~intformer.hw.ports.READ_LATENCY` cycles.
+    read_addr, read_data: read port for others, :data:`~intformer.hw.ports.ACC_LATENCY` cycles.
 
     Notes
     -----
@@ -83,24 +83,22 @@ class AccumulatorColumn(wiring.Component):
         fetched = Signal(self.i.shape())  # in the cycle of the fetched data
         adding = Signal(self.i.shape())
         answer = Signal(ACC_BITS, reset_less=True)
-        read_answer = Signal(ACC_BITS, reset_less=True)
         old = Signal(signed(ACC_BITS), reset_less=True)
         m.d.sync += [
             fetched.eq(self.i),
             answer.eq(fetch.data),
             old.eq(answer),
-            read_answer.eq(read.data),
             adding.eq(fetched),
             write.en.eq(adding.valid),
             write.addr.eq(adding.addr),
             write.data.eq(Mux(adding.overwrite, 0, old) + self.psum),
             self.done.eq(adding.valid & adding.last),
-            self.read_data.eq(read_answer),
         ]
         m.d.comb += [
             self.o.eq(fetched),
             fetch.addr.eq(self.i.addr),
-            read.addr.eq(delay(m, self.read_addr, READ_LATENCY - 2, name="read_addr")),
+            self.read_data.eq(delay(m, read.data, 2, name="answer", reset_less=True)),
+            read.addr.eq(delay(m, self.read_addr, ACC_LATENCY - 2, name="read_addr")),
         ]
         return m
 
@@ -120,7 +118,7 @@ class Accumulators(wiring.Component):
     psum: ``In``; the sums at the foot of the array, column ``c`` ``c // together`` cycles late.
     done: ``Out(1)``; the last column's ``done``.
     read_addr: ``In(12)``, read_data: ``Out``; a row of all columns, in the same cycle,
-        :data:`~intformer.hw.ports.READ_LATENCY` cycles after the address.
+        :data:`~intformer.hw.ports.ACC_LATENCY` cycles after the address.
     """
 
     def __init__(self, config: CoreConfig, *, psum: Shape, together: int = 1) -> None:

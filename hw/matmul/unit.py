@@ -81,12 +81,19 @@ class TileLoader(wiring.Component):
             m.d.sync += [self.write.eq(scales), self.tile.slot.eq(self.tile.slot + scales)]
             with m.If(transfer):
                 m.d.sync += self.tile.scaled.eq(column.scaled)
-        m.d.comb += self.columns.ready.eq(~self.full & (hold == 0))
+        fills = transfer & (taken == self._cols - 1)
+        # A register, known a cycle before: the column FIFO, a wide one, waits for it.
+        ready = Signal(init=1, attrs={"keep": 1})
+        free = ~self.full & ~fills
+        m.d.sync += ready.eq(
+            free & ~self.switch & (hold <= 1) if self._hold else free | self.switch
+        )
+        m.d.comb += self.columns.ready.eq(ready)
         m.d.sync += [self.w.eq(column.weights), self.shift.eq(transfer)]
         with m.If(transfer):
             m.d.sync += taken.eq(taken + 1)
-            with m.If(taken == self._cols - 1):
-                m.d.sync += [taken.eq(0), self.full.eq(1)]
+        with m.If(fills):
+            m.d.sync += [taken.eq(0), self.full.eq(1)]
         with m.If(self.switch):
             m.d.sync += [self.full.eq(0), hold.eq(self._hold)]
         with m.Elif(hold != 0):
@@ -262,7 +269,7 @@ class MatmulUnit(wiring.Component):
     columns: ``In(stream)`` of :func:`~intformer.hw.columns.column_layout`, the last column of each
         tile first. Tiles are taken in order, also before the instruction that uses them.
     acc_addr: ``In(12)``, acc_data: ``Out(32 * cols)``; reads of the accumulators, always answered
-        after :data:`READ_LATENCY` cycles.
+        after :data:`~intformer.hw.ports.ACC_LATENCY` cycles.
     rows_fed: ``Out(1)``; a vector has been asked for.
 
     Notes

@@ -69,7 +69,8 @@ class MemoryCopy(wiring.Component):
 
     Notes
     -----
-    Between registers on both sides of the block RAM, which is slow to answer.
+    Between registers on both sides of the block RAM, which is slow to answer; the first one behind
+    it can be the block's own. The second is for the way to who asked.
     """
 
     def __init__(self, width: int, *, depth: int, groups: int = 1, granularity: int) -> None:
@@ -114,11 +115,11 @@ class MemoryCopy(wiring.Component):
             write.data.eq(delay(m, self.write_data, 1, name="written", reset_less=True)),
         ]
         word = delay(m, read.data, 2, name="answer", reset_less=True)
-        if self._groups == 1:
-            m.d.comb += self.data.eq(word)
-        else:
-            sub = delay(m, self.read_sub[: ceil_log2(self._groups)], READ_LATENCY, name="sub")
-            m.d.comb += self.data.eq(word.word_select(sub, len(self.data)))
+        if self._groups > 1:
+            bits = ceil_log2(self._groups)
+            sub = delay(m, self.read_sub[:bits], READ_LATENCY - 1, name="sub", reset_less=True)
+            word = word.word_select(sub, len(self.data))
+        m.d.comb += self.data.eq(delay(m, word, 1, name="part", reset_less=True))
         return m
 
 
@@ -153,18 +154,19 @@ def _share_writes(
     )
     for port, i in zip(ports, arbiter.i, strict=True):
         connect(m, flipped(port.req), i)
-    item, valid = arbiter.o.payload, arbiter.o.valid
+    # From here on the trace's registers: what a unit gives has come a long way.
     enable = Cat(
-        item.mask & (valid & (item.sub == group)).replicate(len(item.mask))
+        trace.mask & (trace.valid & (trace.sub == group)).replicate(len(trace.mask))
         for group in range(groups)
     )
     for copy in copies:
         m.d.comb += [
-            copy.write_word.eq(item.word),
+            copy.write_word.eq(trace.word),
             copy.write_en.eq(enable),
-            copy.write_data.eq(item.data.replicate(groups)),
+            copy.write_data.eq(trace.data.replicate(groups)),
         ]
-    m.d.sync += trace.valid.eq(valid)
+    item = arbiter.o.payload
+    m.d.sync += trace.valid.eq(arbiter.o.valid)
     m.d.sync += [getattr(trace, n).eq(item[n]) for n in ("word", "sub", "mask", "data")]
     wrote = (
         Const(unit.value, 3) & grant.replicate(3)

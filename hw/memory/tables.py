@@ -7,6 +7,8 @@ from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intformer.config import CoreConfig
+from intformer.hw.parts.streams import delay
+from intformer.hw.ports import READ_LATENCY
 from intformer.reference import EXP_BITS
 
 __all__ = ["ActivationTables", "ExpTables", "LaneTables"]
@@ -49,8 +51,7 @@ class LaneTables(wiring.Component):
             m.submodules[f"lane_{k}"] = store
             write, read = store.write_port(), store.read_port(domain="comb")
             where = self.addr[k]
-            looked_up = Signal(self._bits, name=f"looked_up_{k}", reset_less=True)
-            entry = Signal(self._bits, name=f"entry_{k}", reset_less=True)
+            entry = delay(m, read.data, READ_LATENCY - 1, name=f"entry_{k}", reset_less=True)
             address = Signal(len(read.addr), name=f"address_{k}", reset_less=True)
             m.d.comb += [
                 write.addr.eq(Cat(item.index, item.table)[: len(write.addr)]),
@@ -59,11 +60,7 @@ class LaneTables(wiring.Component):
                 read.addr.eq(address),
                 self.data[k].eq(entry),
             ]
-            m.d.sync += [
-                address.eq(Cat(where.index, where.table)),
-                looked_up.eq(read.data),
-                entry.eq(looked_up),
-            ]
+            m.d.sync += address.eq(Cat(where.index, where.table))
         return m
 
 

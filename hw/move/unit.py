@@ -5,17 +5,18 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
 from intformer.hw.move.loops import LOOPS, POSITION, LoopCounter, PositionCounter
+from intformer.hw.parts.access import Requests
 from intformer.hw.parts.streams import CreditFifo, delay
 from intformer.hw.ports import READ_LATENCY, NarrowReadPort, UnitPort, WritePort, operation_layout
 from intformer.isa import Op
 
 __all__ = ["MoveUnit"]
 
-FIFO_DEPTH = 8
+FIFO_DEPTH = 16
 """Elements between read and write: enough for one per cycle."""
 FIELDS = operation_layout(Op.MOVE)
 
@@ -120,33 +121,35 @@ class MoveUnit(wiring.Component):
 
         Returns whether an element is asked for in this cycle.
         """
-        ask = Signal()
-        taken = Signal()
-        act, wide = self.act_read, self.wide_read
         place = source.o
+        m.submodules.requests = requests = Requests(self._config, more=len(place.lane))
+        connect(m, requests.act, flipped(self.act_read))
+        connect(m, requests.wide, flipped(self.wide_read))
+        i, ask, asked = requests.i, Signal(), Signal()
         m.d.comb += [
             ask.eq(loops.running & elements.room),
-            taken.eq(ask & Mux(is_wide, wide.req.ready, act.req.ready)),
-            act.req.valid.eq(ask & ~is_wide),
-            wide.req.valid.eq(ask & is_wide),
-            act.req.payload.word.eq(place.word),
-            act.req.payload.sub.eq(place.lane[self._lane_bits :]),
-            wide.req.payload.word.eq(place.word),
-            loops.step.eq(taken),
-            elements.take.eq(taken),
+            asked.eq(ask & i.ready),
+            requests.in_wide.eq(is_wide),
+            i.valid.eq(ask),
+            i.payload.word.eq(place.word),
+            i.payload.sub.eq(Mux(is_wide, 0, place.lane[self._lane_bits :])),
+            i.payload.more.eq(place.lane),
+            loops.step.eq(asked),
+            elements.take.eq(asked),
         ]
         # One more register between the choice of the lane and the FIFO.
-        lane = delay(m, place.lane, READ_LATENCY, name="lane")
+        lane = delay(m, requests.more, READ_LATENCY, name="lane")
         code, byte = Signal(16, reset_less=True), Signal(8, reset_less=True)
+        act, wide = self.act_read.data, self.wide_read.data
         m.d.sync += [
-            code.eq(wide.data.word_select((lane >> source.shift)[: self._lane_bits], 16)),
-            byte.eq(act.data.word_select(lane[: self._lane_bits], 8)),
+            code.eq(wide.word_select((lane >> source.shift)[: self._lane_bits], 16)),
+            byte.eq(act.word_select(lane[: self._lane_bits], 8)),
         ]
         m.d.comb += [
             elements.i.eq(Mux(is_wide, code, byte)),
-            elements.push.eq(delay(m, taken, READ_LATENCY + 1, name="taken")),
+            elements.push.eq(delay(m, requests.taken, READ_LATENCY + 1, name="taken")),
         ]
-        return taken
+        return asked
 
     def _write(self, m, is_wide, element, target, *, shift: int) -> Signal:
         """Write the elements, each with a mask of its lane.

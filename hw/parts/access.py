@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from intformer.config import CoreConfig
@@ -11,7 +11,7 @@ from intformer.hw.parts.streams import Skid, delay
 from intformer.hw.parts.walk import RowWalk, place_layout
 from intformer.hw.ports import READ_LATENCY, NarrowReadPort, WritePort
 
-__all__ = ["RESPONSES", "GroupReader", "GroupWriter"]
+__all__ = ["RESPONSES", "GroupReader", "GroupWriter", "Requests"]
 
 RESPONSES = 16
 """Places for responses: more than the cycles from a request to the release of its place."""
@@ -89,6 +89,55 @@ def _kept(m: Module, mem: Value) -> Value:
     return in_wide
 
 
+class Requests(wiring.Component):
+    """Sends requests to one of the scratchpads; who makes them does not wait for the ports.
+
+    Parameters
+    ----------
+    config: the core.
+    more: bits that go along with a request.
+
+    Members
+    -------
+    i: ``In(stream)`` of ``{word: 18, sub: 4, more}``; ``ready`` is a register.
+    in_wide: ``In(1)``; which scratchpad; constant while there are requests.
+    act, wide: ``Out(NarrowReadPort)``.
+    taken: ``Out(1)``; a request is taken now: data come ``READ_LATENCY`` cycles later.
+    more: ``Out``; of the request that is taken.
+    """
+
+    def __init__(self, config: CoreConfig, *, more: int = 0) -> None:
+        self._request = data.StructLayout({"word": 18, "sub": 4, "more": more})
+        super().__init__(
+            {
+                "i": In(stream.Signature(self._request)),
+                "in_wide": In(1),
+                "act": Out(NarrowReadPort(8 * config.lanes)),
+                "wide": Out(NarrowReadPort(16 * config.lanes)),
+                "taken": Out(1),
+                "more": Out(more),
+            }
+        )
+
+    def elaborate(self, _platform: object) -> Module:
+        m = Module()
+        m.submodules.skid = skid = Skid(self._request)
+        wiring.connect(m, wiring.flipped(self.i), skid.i)
+        o = skid.o
+        for port, chosen in ((self.act, ~self.in_wide), (self.wide, self.in_wide)):
+            m.d.comb += [
+                port.req.valid.eq(o.valid & chosen),
+                port.req.payload.word.eq(o.payload.word),
+                port.req.payload.sub.eq(o.payload.sub),
+            ]
+        m.d.comb += [
+            o.ready.eq(Mux(self.in_wide, self.wide.req.ready, self.act.req.ready)),
+            self.taken.eq(o.valid & o.ready),
+            self.more.eq(o.payload.more),
+        ]
+        return m
+
+
 class GroupWriter(wiring.Component):
     """Writes rows to either scratchpad, one lane group per cycle.
 
@@ -125,29 +174,32 @@ class GroupWriter(wiring.Component):
         m = Module()
         lanes = self._config.lanes
         m.submodules.walk = walk = RowWalk(self._config)
-        m.submodules.skid = skid = Skid(self.i.payload.shape())
-        wiring.connect(m, wiring.flipped(self.i), skid.i)
-        in_wide, i = _kept(m, self.place.mem), skid.o
+        item = data.StructLayout({"word": 18, "sub": 4, "mask": lanes, "data": 16 * lanes})
+        m.submodules.skid = skid = Skid(item)
+        # The address joins the data in front of the skid: the walk does not wait for the ports.
+        in_wide, i, o = _kept(m, self.place.mem), self.i, skid.o
         m.d.comb += [
             walk.load.eq(self.load),
             walk.more_rows.eq(self.more_rows),
             walk.more_groups.eq(self.more_groups),
             walk.place.eq(self.place),
-            i.ready.eq(Mux(in_wide, self.wide.req.ready, self.act.req.ready)),
             walk.step.eq(i.valid & i.ready),
-            self.active.eq(walk.active),
-            self.stall.eq(i.valid & ~i.ready),
+            i.ready.eq(skid.i.ready),
+            skid.i.valid.eq(i.valid),
+            skid.i.payload.word.eq(walk.word),
+            skid.i.payload.sub.eq(walk.sub),
+            skid.i.payload.mask.eq(self.tail | (~walk.last).replicate(lanes)),
+            skid.i.payload.data.eq(i.payload),
+            o.ready.eq(Mux(in_wide, self.wide.req.ready, self.act.req.ready)),
+            self.active.eq(walk.active | ~skid.i.ready),
+            self.stall.eq(o.valid & ~o.ready),
         ]
         for port, chosen in ((self.act, ~in_wide), (self.wide, in_wide)):
-            m.d.comb += [
-                port.req.valid.eq(i.valid & chosen),
-                port.req.payload.word.eq(walk.word),
-                port.req.payload.sub.eq(walk.sub),
-                port.req.payload.mask.eq(self.tail | (~walk.last).replicate(lanes)),
-            ]
-        low_bytes = Cat(i.payload.word_select(k, 16)[:8] for k in range(lanes))
+            m.d.comb += port.req.valid.eq(o.valid & chosen)
+            m.d.comb += [port.req.payload[n].eq(o.payload[n]) for n in ("word", "sub", "mask")]
+        low_bytes = Cat(o.payload.data.word_select(k, 16)[:8] for k in range(lanes))
         m.d.comb += [
             self.act.req.payload.data.eq(low_bytes),
-            self.wide.req.payload.data.eq(i.payload),
+            self.wide.req.payload.data.eq(o.payload.data),
         ]
         return m

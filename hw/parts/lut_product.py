@@ -23,6 +23,8 @@ from intformer.hw.parts.mul18 import TARGETS
 __all__ = ["LutProduct"]
 
 _WIDTH_MAX = 64
+_ROWS_PER_COPY = 4
+"""Rows that take the wide operand from the same register: many rows lie far from each other."""
 
 
 class LutProduct(wiring.Component):
@@ -76,11 +78,16 @@ class LutProduct(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         wide, narrow = (self.a, self.b) if len(self.a) >= len(self.b) else (self.b, self.a)
-        x = Signal(wide.shape(), name="x", reset_less=True)
+        attributes = {"keep": 1} if self._rows > _ROWS_PER_COPY else {}
+        copies = [
+            Signal(wide.shape(), name=f"x_{k}" if k else "x", reset_less=True, attrs=attributes)
+            for k in range(-(-self._rows // _ROWS_PER_COPY))
+        ]
         digits = Signal(Shape(2 * self._rows, signed=narrow.shape().signed), reset_less=True)
-        m.d.sync += [x.eq(wide), digits.eq(narrow)]
+        m.d.sync += [*(x.eq(wide) for x in copies), digits.eq(narrow)]
         rows: list[Value] = []
         for index in range(self._rows):
+            x = copies[index // _ROWS_PER_COPY]
             low, high = digits[2 * index], digits[2 * index + 1]
             negative = narrow.shape().signed and index == self._rows - 1
             shape = _shape(len(x) + 2, x.shape().signed or negative)

@@ -128,13 +128,15 @@ class PostLane(wiring.Component):
         output = Signal(16, reset_less=True)
         m.d.sync += output.eq(Mux(constants.table_en, self.entry, passed))
         if self._function is not None:
-            output = self._add_function(m, clipped, output)
+            output = self._add_function(m, self._function, clipped, output)
         m.d.comb += self.o.eq(output)
         return m
 
-    def _add_function(self, m: Module, clipped: Signal, output: Signal) -> Signal:
+    def _add_function(
+        self, m: Module, function: FunctionLane, clipped: Signal, output: Signal
+    ) -> Signal:
         """The function's result, or what else leaves the lane, both as late as the function."""
-        m.submodules.function = function = self._function
+        m.submodules.function = function
         m.d.comb += [
             function.x.eq(clipped),
             function.limits.eq(self.limits),

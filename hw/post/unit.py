@@ -23,6 +23,7 @@ from intformer.hw.parts.access import RESPONSES, GroupReader, GroupWriter
 from intformer.hw.parts.streams import ClaimFifo, CreditFifo, delay
 from intformer.hw.parts.walk import GroupCounter
 from intformer.hw.ports import (
+    ACC_LATENCY,
     READ_LATENCY,
     NarrowReadPort,
     ParamReadPort,
@@ -59,7 +60,7 @@ class PostUnit(wiring.Component):
     Members
     -------
     unit: ``In(UnitPort)``.
-    acc_addr: ``Out(12)``, acc_data: ``In(32*cols)``: accumulators, ``READ_LATENCY`` later.
+    acc_addr: ``Out(12)``, acc_data: ``In(32*cols)``: accumulators, ``ACC_LATENCY`` later.
     act_src, wide_src, act_res, wide_res: ``Out(NarrowReadPort)``: source and residual.
     param: ``Out(ParamReadPort)``.
     table_addr, table_data: activation tables, one address ``{index: 8, table: 2}`` and one entry
@@ -106,7 +107,7 @@ class PostUnit(wiring.Component):
         scratchpad has to be read first.
         """
         reading = READ_LATENCY + 1 if op == Op.POST_MEM or residual else 0
-        return groups + reading + 2 * READ_LATENCY + 20 + _function_cycles(config)
+        return groups + reading + 2 * READ_LATENCY + 21 + _function_cycles(config)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -124,7 +125,8 @@ class PostUnit(wiring.Component):
         for part in (source, residual, writer, joined):
             chosen = {source: ~from_acc, residual: fields.res_en}.get(part, 1)
             m.d.comb += [
-                part.load.eq(start & chosen),
+                # A register of its own: it selects in all the counters of the part.
+                part.load.eq(delay(m, start & chosen, 1, name="load", keep=True)),
                 part.more_rows.eq(more_rows),
                 part.more_groups.eq(more_groups),
             ]
@@ -182,6 +184,9 @@ class PostUnit(wiring.Component):
             with m.State("START"):
                 m.d.comb += self.unit.busy.eq(1)
                 m.d.sync += start.eq(0)
+                m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += self.unit.busy.eq(1)
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += self.unit.busy.eq(1)
@@ -222,11 +227,12 @@ class PostUnit(wiring.Component):
         with m.Elif(fire & joined.last):
             m.d.sync += self.acc_addr.eq(self.acc_addr + 1)
         groups = data.View(data.ArrayLayout(32 * lanes, self._config.cols // lanes), self.acc_data)
-        chosen = groups[delay(m, group, READ_LATENCY, name="group")]
+        chosen = groups[delay(m, group, ACC_LATENCY, name="group")]
+        sums = delay(m, chosen, READ_LATENCY - ACC_LATENCY, name="sums", reset_less=True)
         x = [Signal(signed(32), name=f"x_{k}", reset_less=True) for k in range(lanes)]
         for k in range(lanes):
             code = stored.o.word_select(k, 16).as_signed()
-            accumulator = chosen.word_select(k, 32).as_signed()
+            accumulator = sums.word_select(k, 32).as_signed()
             m.d.sync += x[k].eq(Mux(from_acc, accumulator, code))
         return x
 

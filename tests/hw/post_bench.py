@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.config import CoreConfig
 from intformer.function_layout import pack_function
-from intformer.hw.ports import READ_LATENCY, WriteItem
+from intformer.hw.ports import ACC_LATENCY, READ_LATENCY, WriteItem
 from intformer.isa import Instruction, Mem, Op
 
 __all__ = ["AnsweredPort", "Memories", "PostCases", "inputs", "ports", "random_function"]
@@ -157,7 +157,7 @@ class AnsweredPort:
     """A memory that answers every address, ``latency`` cycles later."""
 
     def __init__(
-        self, addr: Any, data: Any, read: Callable[[int], int], *, latency: int = READ_LATENCY
+        self, addr: Any, data: Any, read: Callable[[int], int], latency: int = READ_LATENCY
     ) -> None:
         self._addr, self._data, self._read = addr, data, read
         self._coming: deque[int | None] = deque([None] * latency)
@@ -175,7 +175,7 @@ class AnsweredPort:
 def ports(dut: Any, memories: Memories, *, rng: random.Random, stall: float) -> list[Any]:
     """Models of all ports of the unit except ``unit``."""
     models: list[Any] = [
-        AnsweredPort(dut.acc_addr, dut.acc_data, memories.accumulators),
+        AnsweredPort(dut.acc_addr, dut.acc_data, memories.accumulators, ACC_LATENCY),
         AnsweredPort(dut.param__addr, dut.param__data, memories.parameters),
         AnsweredPort(dut.table_addr, dut.table_data, memories.table_entries),
     ]

@@ -6,7 +6,7 @@ import random
 import re
 
 import cocotb
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -32,6 +32,10 @@ DUAL = {
     "deep": (8, 4096, 8),
 }
 SINGLE = ("no_change", "old", "new")
+# Width and depth of memories with a register behind them.
+FOLDED = {"nibbles": (4, 4096), "words": (18, 1024), "long": (36, 512), "two_blocks": (32, 1024)}
+# The same, but the register must stay where it is: (enable, reset, other use of the output).
+UNFOLDED = {"enabled": (1, 0, 0), "reset": (0, 1, 0), "used": (0, 0, 1)}
 
 
 class Memories(wiring.Component):
@@ -46,6 +50,8 @@ class Memories(wiring.Component):
             "rom_o": Out(18),
             "product_o": Out(36),
         }
+        outputs |= {f"folded_{name}_o": Out(shape[0]) for name, shape in FOLDED.items()}
+        outputs |= {f"unfolded_{name}_o": Out(18) for name in UNFOLDED}
         super().__init__(
             {"waddr": In(14), "raddr": In(14), "data": In(36), "enable": In(4), "read": In(1)}
             | outputs
@@ -80,6 +86,16 @@ class Memories(wiring.Component):
                 read.en.eq(self.read & ~self.enable[0] if name == "no_change" else 1),
                 getattr(self, f"{name}_o").eq(read.data),
             ]
+        for name, (width, depth) in FOLDED.items():
+            register = Signal(width, reset_less=True)
+            m.d.sync += register.eq(self._stored(m, f"folded_{name}", width, depth))
+            m.d.comb += getattr(self, f"folded_{name}_o").eq(register)
+        for name, (enabled, reset, used) in UNFOLDED.items():
+            word = self._stored(m, f"unfolded_{name}", 18, 1024)
+            register = Signal(18, reset_less=not reset)
+            with m.If(self.read | Const(not enabled)):
+                m.d.sync += register.eq(word)
+            m.d.comb += getattr(self, f"unfolded_{name}_o").eq(register ^ Mux(used, word, 0))
         init = [rng.getrandbits(18) for _ in range(1024)]
         m.submodules.rom = rom = Memory(shape=18, depth=1024, init=init)
         port = rom.read_port()
@@ -91,6 +107,21 @@ class Memories(wiring.Component):
             self.product_o.eq(a * b),
         ]
         return m
+
+    def _stored(self, m: Module, name: str, width: int, depth: int) -> Signal:
+        """The output of a memory that is read in every cycle, but never where it is written."""
+        attrs = {"no_rw_check": 1}
+        m.submodules[name] = memory = Memory(shape=width, depth=depth, init=[], attrs=attrs)
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        answer = Signal(width, reset_less=True)
+        m.d.sync += answer.eq(read.data)
+        m.d.comb += [
+            write.addr.eq(self.waddr),
+            write.data.eq(self.data),
+            write.en.eq(self.enable[0] & (write.addr != read.addr)),
+            read.addr.eq(self.raddr),
+        ]
+        return answer
 
 
 def netlist() -> Netlist:
@@ -159,3 +190,17 @@ def test_every_width_is_there():
     assert found == {1, 2, 4, 9, 18, 36}
     for mode in ("NORMAL", "WRITETHROUGH", "READBEFOREWRITE"):
         assert f'"{mode}"' in text
+
+
+def test_output_registers_are_folded():
+    """Registers go into the blocks exactly where nothing else needs what they hide."""
+    modes: dict[str, set[str]] = {}
+    for cell in re.split(r"\bDP16KD #", netlist().verilog)[1:]:
+        name = re.search(r"\) \\?(\w+?)\.", cell)
+        assert name
+        modes.setdefault(name[1], set()).update(re.findall(r'REGMODE_[AB]\("(\w+)', cell))
+    for name in FOLDED:
+        assert "OUTREG" in modes[f"folded_{name}"], name
+    assert modes["folded_long"] == {"OUTREG"}  # one read takes the pins of both sides
+    plain = [*DUAL, *SINGLE, *(f"unfolded_{name}" for name in UNFOLDED)]
+    assert all(modes[name] == {"NOREG"} for name in plain)

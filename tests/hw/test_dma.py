@@ -243,21 +243,21 @@ def expected_cycles(core: CoreConfig, ins: Instruction, *, latency: int) -> int:
     groups = ins["row_groups"] if ins.op == Op.GATHER else ins["count"]
     beats = -(-groups * entry // core.bus_bytes)
     if ins.op == Op.LOAD:
-        pipeline = 14 if ins["mem"] in (Mem.ACT, Mem.WIDE) else 12
+        pipeline = 15 if ins["mem"] in (Mem.ACT, Mem.WIDE) else 13
         return pipeline + latency + max(beats, groups)
     if ins.op == Op.STORE:
         end = 0
         for first in range(0, beats, BURST_MAX):  # a burst begins when all its beats are there
             burst = min(beats - first, BURST_MAX)
-            ready = 10 + (first + burst) * max(core.bus_bytes // entry, 1)
+            ready = 8 + READ_LATENCY + (first + burst) * max(core.bus_bytes // entry, 1)
             end = max(end, ready) + burst
         return end + 2
     end = 0
     for row in range(ins["n"]):
-        address = 10 + 4 * row + (READ_LATENCY + 1) * (row // core.lanes)
+        address = 7 + READ_LATENCY + 4 * row + (READ_LATENCY + 1) * (row // core.lanes)
         # What is left of a row's last beat takes its time, too, before the next row.
         rest = groups if row == ins["n"] - 1 else beats * max(core.bus_bytes // entry, 1)
-        end = max(end, address + 9 + latency) + max(beats, rest)
+        end = max(end, address + 10 + latency) + max(beats, rest)
     return end
 
 

@@ -29,11 +29,9 @@ SHAPES = {
     "16x8": (16, 8, 4, 4),
     "16x4": (16, 4, 4, 16),
     "6x4": (6, 4, 2, 1),
-    "4x4 scales": (4, 4, 2, 4, True),
     "12x6 scales": (12, 6, 2, 4, True),
     "16x16 scales": (16, 16, 2, 4, True),
     "6x2 scales": (6, 2, 2, 16, True),
-    "10x10 scales": (10, 10, 2, 1, True),
 }
 """Rows, columns, lanes, bytes of a beat; whether there are scales of groups."""
 

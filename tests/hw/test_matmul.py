@@ -16,7 +16,7 @@ from unit_port import Commands, Source, WordMemory, run
 
 from intformer.config import CoreConfig
 from intformer.hw.matmul.unit import MatmulUnit
-from intformer.hw.ports import READ_LATENCY
+from intformer.hw.ports import ACC_LATENCY, READ_LATENCY
 from intformer.isa import Instruction, Op
 from intformer.reference import grouped_matmul, matmul
 from intformer.sim.runner import bench_options, run_bench
@@ -34,7 +34,6 @@ SHAPES: dict[str, tuple[Any, ...]] = {
     "4x4 scales": (4, 4, 2, "dsp", "dsp"),
     "4x2 scales": (4, 2, 2, "luts", "luts"),
     "16x8 scales": (16, 8, 4, "dsp_packed", "luts"),
-    "12x12 scales": (12, 12, 2, "dsp", "luts"),
 }
 """Rows, columns, lanes, array; and what multiplies by scales, if there are any."""
 INPUTS = {
@@ -196,10 +195,10 @@ def row_of(dut, config: CoreConfig) -> np.ndarray:
 
 async def check_accumulators(dut, program: Program) -> None:
     expected = program.accumulators()
-    for addr in range(ACC_DEPTH + READ_LATENCY):
+    for addr in range(ACC_DEPTH + ACC_LATENCY):
         dut.acc_addr.value = addr % ACC_DEPTH
         await ReadOnly()
-        row = addr - READ_LATENCY
+        row = addr - ACC_LATENCY
         if row >= 0 and (expected[row] != -1).any():
             assert row_of(dut, program.config).tolist() == expected[row].tolist(), f"row {row}"
         await FallingEdge(dut.clk)

@@ -11,11 +11,12 @@ from streams import both_simulators
 
 from intformer.config import CoreConfig
 from intformer.hw.move.unit import MoveUnit
+from intformer.hw.ports import READ_LATENCY
 from intformer.isa import Instruction, Mem, Op
 from intformer.sim.runner import bench_options, run_bench
 
 WORDS = 96
-CYCLES_BESIDE_ELEMENTS = 9
+CYCLES_BESIDE_ELEMENTS = READ_LATENCY + 6
 """From the cycle in which a MOVE is taken to ``done``, less one per element."""
 
 

@@ -148,9 +148,9 @@ class ScratchpadBench:
                     row = row[sub * self.lanes : (sub + 1) * self.lanes]
                 reads.append((name, int.from_bytes(row.tobytes(), "little")))
         self.expected.append(reads)
-        self.traced = self._writes.take()
-        if self.traced:
+        if self.traced:  # a write is seen two cycles after it was taken
             self._write(self.traced[1])
+        self.traced = self._writes.take()
 
     def _write(self, item: int) -> None:
         word, sub, *mask = unpack(item, [18, 4, *[1] * self.lanes])
