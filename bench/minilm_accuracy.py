@@ -28,7 +28,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     "W4(g128)A8": {"weights": "int4-g128", **_MIXED},
     "W4A8, per channel": {"weights": "int4", **_MIXED},
     "W8A8, plain int8": {"weights": "int8", "activations": "int8"},
-    "W8A8, rounded weights": {"weights": "int8", **_MIXED, "overrides": {"*": {"solver": "round"}}},
+    "W8A8, weights by GPTQ": {"weights": "int8", **_MIXED, "overrides": {"*": {"solver": "gptq"}}},
     "W8A8, no smoothing": {"weights": "int8", **_MIXED, "overrides": {"*": {"smoothing": 0.0}}},
     "W8A8, int8 operands only": {
         "weights": "int8",

@@ -87,6 +87,9 @@ class Quantizer:
     def fit(self, graph: Graph, calibration: Mapping[str, NDArray[Any]] | None = None) -> IntGraph:
         """Calibrate on samples, fit the weights, and return the integer graph.
 
+        Without samples, random data sets the ranges, and nothing else is fitted to it: weights
+        are rounded, channels not smoothed.
+
         Returns
         -------
         IntGraph
@@ -102,14 +105,13 @@ class Quantizer:
             If sums of products can exceed 32 bits.
         """
         self._source = "data" if calibration is not None else f"random normal, seed {RANDOM_SEED}"
+        fitting = calibration is not None and self.settings.needs_rows  # never to random data
         if calibration is None:
             calibration = random_inputs(graph, RANDOM_RUNS, RANDOM_SEED)
         canonical = canonicalize(graph)
         self.settings.check_used(canonical)
         shapes = {name: canonical.values[name].shape for name in canonical.inputs}
-        self._ranges = calibrate(
-            canonical, runs(shapes, calibration), rows=self.settings.needs_rows
-        )
+        self._ranges = calibrate(canonical, runs(shapes, calibration), rows=fitting)
         self._fitted, self._solved = None, {}
         result = self._lower(graph, canonical)
         self._ranges.forget_rows()

@@ -76,7 +76,7 @@ class Lowerer(Products):
     def _stored(self, site: Site, x: str, factor: Array) -> None:
         source = self._signed(x)
         coding = self._codings[source]
-        output = self._result(site.output, self.plan.root_coding(site.output))
+        output = self._result(site.node, site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, factor * coding.scale, np.array([-coding.zero_point]), output)
         node = ig.Pointwise(output, [source], output, site.node.source, post=post)
         self.out.nodes.append(node)
@@ -84,7 +84,7 @@ class Lowerer(Products):
     def _softmax(self, node: fg.Softmax) -> None:
         x = self._fetch(node.inputs[0], "int8")
         inputs = [x, *(self._fetch(name, "native") for name in node.inputs[1:])]
-        output = self._result(node.output, self.plan.root_coding(node.output))
+        output = self._result(node, node.output, self.plan.root_coding(node.output))
         self.out.nodes.append(
             ig.Softmax(
                 output,
@@ -99,7 +99,7 @@ class Lowerer(Products):
 
     def _layernorm(self, node: fg.LayerNorm) -> None:
         coding = self.plan.root_coding(node.output)
-        output = self._result(node.output, coding)
+        output = self._result(node, node.output, coding)
         self._normalize(node, output, coding)
 
     def _copy(self, name: str, native: str, dtype: str) -> str:
@@ -145,11 +145,11 @@ class Lowerer(Products):
         real = self.graph.values[node.inputs[1]].const
         assert real is not None
         table = self._tensor(node.inputs[1], real.shape, coding, coding.encode(real))
-        output = self._result(node.output, coding)
+        output = self._result(node, node.output, coding)
         self.out.nodes.append(ig.Gather(output, [ids, table], output, node.source))
 
     def _not(self, node: fg.Not) -> None:
         x = self._fetch(node.inputs[0], "native")
-        output = self._result(node.output, self.plan.root_coding(node.output))
+        output = self._result(node, node.output, self.plan.root_coding(node.output))
         post = post_params(output, -1.0, bias=np.array([-1]), lo=0, hi=1)
         self.out.nodes.append(ig.Pointwise(output, [x], output, node.source, post=post))

@@ -34,15 +34,18 @@ _INT16_TOP = reference.LIMITS["int16"][1]
 
 
 class Products(Tensors):
-    """Products and epilogues of an integer graph under construction."""
+    """Products and epilogues of an integer graph under construction.
 
-    def __init__(self, graph: fg.Graph, plan: Plan, solver: LayerSolver) -> None:
+    ``solver`` finds the weights; without one they are as the plan's settings say.
+    """
+
+    def __init__(self, graph: fg.Graph, plan: Plan, solver: LayerSolver | None = None) -> None:
         super().__init__(graph, plan)
-        self.solver = solver
+        self.solver = solver or LayerSolver(graph, plan.settings, plan.ranges)
         self._norms = {n.output: n for n in graph.nodes if isinstance(n, fg.LayerNorm)}
 
-    def _result(self, output: str, coding: Coding) -> str:
-        """The tensor of what a site makes."""
+    def _result(self, node: fg.Node, output: str, coding: Coding) -> str:
+        """The tensor of what ``node`` (or the site that it opens) makes."""
         name = self._tensor(output, self.graph.values[output].shape, coding)
         self._made[output, "native"] = name
         return name
@@ -100,16 +103,16 @@ class Products(Tensors):
                 f"{node.name}: a sum of {depth} products can exceed 32 bits; at most 65535 fit"
             )
         if self.graph.values[node.inputs[1]].const is None:
-            self._computed(site, node)
+            self._computed_product(site, node)
         elif self.plan.operand16(node):
             self._two_passes(site, node)
         else:
             self._static(site, node)
 
-    def _computed(self, site: Site, node: fg.MatMul) -> None:
+    def _computed_product(self, site: Site, node: fg.MatMul) -> None:
         a, b = self._fetch(node.inputs[0], "operand"), self._fetch(node.inputs[1], "int8")
         scale = np.array([self._codings[a].scale * self._codings[b].scale * node.factor])
-        output = self._result(site.output, self.plan.root_coding(site.output))
+        output = self._result(node, site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, scale, np.array([0]), output)
         self.out.nodes.append(ig.MatMul(output, [a, b], output, node.source, post=post))
 
@@ -120,7 +123,7 @@ class Products(Tensors):
         bias = bias - coding.zero_point * weights.integers().sum(axis=1)
         self._check_sums(node, weights, bias)
         scale = coding.scale * weights.scale * node.factor
-        output = self._result(site.output, self.plan.root_coding(site.output))
+        output = self._result(node, site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, scale, bias, output)
         self._product(node, [a, b], output, post, weights)
 
@@ -133,7 +136,7 @@ class Products(Tensors):
         unit, upper = self._codings[low].scale, self._codings[high].scale
         weights, bias, b = self._weights(node, [low, high], unit)
         self._check_sums(node, weights, bias)
-        output = self._result(site.output, self.plan.root_coding(site.output))
+        output = self._result(node, site.output, self.plan.root_coding(site.output))
         final = self._codings[output]
         scale = unit * weights.scale * node.factor
         target = self.plan.index_coding(site, final) if site.table else final

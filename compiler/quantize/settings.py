@@ -56,7 +56,7 @@ class Layer:
     Attributes
     ----------
     weights: one of :data:`WEIGHTS`.
-    solver: ``"round"`` to the nearest code, or ``"gptq"``.
+    solver: ``"round"`` to the nearest code, ``"gptq"``, or ``"auto"``: GPTQ for int4.
     operand: the codes of a linear layer's input: ``"int8"``; ``"int16"`` (two passes through the
         array); or ``"auto"``: int16 behind an activation function that is not ReLU.
     smoothing: exponent of SmoothQuant for the input of linear layers, 0 (none) to 1, or
@@ -87,7 +87,7 @@ class Layer:
 ACTIVATIONS: dict[str, dict[str, Any]] = {
     "int8": {},
     "mixed": {
-        "solver": "gptq",
+        "solver": "auto",
         "operand": "auto",
         "smoothing": "search",
         "norm": "dual",
@@ -98,7 +98,7 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
 
 _CHOICES = {
     "weights": tuple(WEIGHTS),
-    "solver": ("round", "gptq"),
+    "solver": ("round", "gptq", "auto"),
     "operand": ("int8", "int16", "auto"),
     "norm": ("shared", "dual"),
     "function": ("int8", "int16"),
@@ -140,7 +140,7 @@ class Settings:
         }
         base = Layer(weights=weights, **ACTIVATIONS[activations])
         if base.format.group:
-            base = dataclasses.replace(base, solver="gptq")
+            base = dataclasses.replace(base, solver="auto")
         self.base = base
         self._used: set[str] = set()
 
@@ -152,7 +152,7 @@ class Settings:
             if any(fnmatchcase(name, pattern) for name in names):
                 self._used.add(pattern)
                 layer = dataclasses.replace(layer, **changes)
-        return layer
+        return _resolved(layer)
 
     @property
     def needs_rows(self) -> bool:
@@ -160,7 +160,9 @@ class Settings:
         layers = [self.base] + [
             dataclasses.replace(self.base, **changes) for changes in self.overrides.values()
         ]
-        return any(x.solver == "gptq" or x.smoothing or x.ranges == "mse" for x in layers)
+        return any(
+            _resolved(x).solver == "gptq" or x.smoothing or x.ranges == "mse" for x in layers
+        )
 
     def check_used(self, graph: fg.Graph) -> None:
         """Check that every pattern matches a node of ``graph``.
@@ -243,5 +245,12 @@ def _checked(pattern: str, changes: Mapping[str, Any], activations: str) -> dict
         if key == "headroom" and not (number and 1 <= value <= 1024):
             raise UserError(f"override {pattern!r}: headroom must be 1 to 1024, not {value!r}")
     if WEIGHTS[result.get("weights", "int8")].group:
-        result.setdefault("solver", "gptq")
+        result.setdefault("solver", "auto")
     return result
+
+
+def _resolved(layer: Layer) -> Layer:
+    """``layer`` with the solver that ``"auto"`` stands for."""
+    if layer.solver != "auto":
+        return layer
+    return dataclasses.replace(layer, solver="gptq" if layer.format.bits == 4 else "round")

@@ -57,6 +57,20 @@ def test_compile_int4_without_calibration(folder, out, run):
     assert intformer.load(out).graph.meta["weights"] == "int4"
 
 
+def test_compile_with_overrides_and_precision(folder, out, run, tmp_path):
+    overrides = tmp_path / "over.toml"
+    overrides.write_text('[second]\noperand = "int16"\nweights = "int4"\n')
+    options = ["--config", folder / "core.toml", "--calibrate", folder / "data.npz"]
+    run("compile", "cli_models:small", "-o", out, *options, "--overrides", overrides)
+    text = run("info", out, "--precision")
+    assert re.search(r"second\S* +MatMul +int16 +int4 +int16 +round", text)
+    assert re.search(r"relu\S* +MatMul +int16 +int8 +int8 +round", text)
+    model = intformer.load(out)
+    assert model.graph.meta["overrides"] == {"second": {"operand": "int16", "weights": "int4"}}
+    x = np.load(folder / "x.npz")["x"]
+    assert model.verify({"x": x}, levels=("iss",)).ok
+
+
 @pytest.mark.parametrize("level", ["reference", "iss", pytest.param("rtl", marks=pytest.mark.rtl)])
 def test_run(folder, out, run, level):
     model, data = folder / "model", folder / "x.npz"

@@ -91,6 +91,33 @@ def test_unsupported_operations_are_all_listed(refused, out):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '[third]\nweights = "int4"',
+            "no layer matches the override 'third'; modules of the model",
+        ),
+        ("[second]\nbits = 4", "override 'second': unknown setting 'bits'"),
+        ("second = 4", "over.toml: 'second' must be a table"),
+        ("[second", "over.toml is not TOML"),
+    ],
+)
+def test_wrong_overrides(folder, refused, out, tmp_path, text, message):
+    path = tmp_path / "over.toml"
+    path.write_text(text)
+    config = folder / "core.toml"
+    arguments = ["compile", "cli_models:small", "-o", out, "--config", config, "--overrides", path]
+    assert message in refused(*arguments)
+    assert left_by(out) == []
+
+
+def test_functions_need_a_core_that_has_them(refused, out):
+    arguments = ["compile", "examples.encoder:small_encoder", "-o", out, "--config", "tiny"]
+    message = refused(*arguments, "--activations", "mixed")
+    assert "a function of int16 codes, but the core 'tiny' holds no functions" in message
+
+
+@pytest.mark.parametrize(
     ("model", "changes", "message"),
     [
         ("wide", {}, r"act scratchpad has \d+ words; the model needs \d+.*raise act_words to"),

@@ -41,8 +41,14 @@ def test_overrides_by_pattern_later_ones_win() -> None:
 
 
 def test_groups_are_solved() -> None:
-    assert Settings("int4-g32").base.solver == "gptq"
-    assert Settings("int4").base.solver == "round"
+    def solver(settings: Settings) -> str:
+        return settings.at(node("b")).solver
+
+    assert solver(Settings("int4-g32")) == "gptq"
+    assert solver(Settings("int4")) == "round"
+    assert solver(Settings("int4", "mixed")) == "gptq"
+    assert solver(Settings("int8", "mixed")) == "round"
+    assert solver(Settings("int4", "mixed", {"b": {"weights": "int8"}})) == "round"
     settings = Settings(overrides={"a": {"weights": "int4-g128"}})
     assert settings.at(node("a")).solver == "gptq"
     assert settings.at(node("b")).solver == "round"
