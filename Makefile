@@ -22,7 +22,7 @@ help:
 	@echo 'make bench-link  10,000 broken frames on the link -> docs/results/link.{json,md}'
 	@echo 'make bench-onnx  QDQ models of ONNX Runtime, code by code -> docs/results/onnx.{json,md}'
 	@echo 'make bench-sdram the SDRAM controller: bandwidth, a million random commands -> docs/results/sdram.{json,md}'
-	@echo 'make bench-minilm all-MiniLM-L6-v2: accuracy of the integers -> docs/results/minilm.{json,md}'
+	@echo 'make bench-minilm all-MiniLM-L6-v2: accuracy, equality on RTL, cycles -> docs/results/minilm.{json,md}'
 	@echo 'make bench-netlist gate-level netlists of cores -> docs/results/netlist.{json,md}'
 	@echo 'make bench-architectures Hugging Face architectures -> docs/results/architectures.{json,md}'
 	@echo 'make regress     the digits ViT on four array shapes, both weights, both simulators; random graphs'

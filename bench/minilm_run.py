@@ -24,7 +24,7 @@ from intformer.compiler.integer_graph import Gather, IntGraph, execute
 from intformer.compiler.quantize import Quantizer
 from intformer.config import CoreConfig, load_config
 from intformer.errors import IntformerError
-from intformer.program import Program
+from intformer.program import Program, RunResult
 from intformer.results import markdown_table
 from intformer.running import encode_samples
 from intformer.sim.idle import array_idle
@@ -117,7 +117,7 @@ def equality(progress: Progress, *, rtl: bool = True, scheme: str = "W8A8") -> d
     expected = [execute(graph, codes) for codes in runs]
     levels: dict[str, Any] = {}
     iss = Iss(program)
-    results = []
+    results: list[RunResult] = []
     for number, codes in enumerate(runs):
         results.append(iss.run(codes))
         progress(f"iss: {number + 1} of {len(runs)}, {results[-1].cycles:,} cycles")

@@ -176,8 +176,9 @@ def _find(graph: ig.IntGraph, name: str, codes: _Codes) -> Array | None:
             return result.reshape(graph.tensors[name].shape)
         order = order.reshape(graph.tensors[current].shape)
         for node in graph.nodes:
-            view = isinstance(node, ig.View) and node.inputs == [current]
-            if view and node.kind in ("permute", "reshape"):
+            if not isinstance(node, ig.View) or node.inputs != [current]:
+                continue
+            if node.kind in ("permute", "reshape"):
                 pending.append((node.output, node.apply(order)))
     base, part = _file_name(name, codes)
     found, shape = codes.get(base), graph.tensors[name].shape

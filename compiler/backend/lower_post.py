@@ -208,7 +208,7 @@ def lower_pointwise(low: Lowering, node: Pointwise) -> None:
     piece = piece_rows(len(src), src.shape[1], low.config)
     limit = min(GROUPS_MAX, low.config.param_groups) * lanes
     if comes_by_columns(low.graph, node):
-        width = piece_columns(*src.shape, low.config)
+        width = piece_columns(len(src), src.shape[1], low.config)
         piece = len(src)
         segments = [
             (a, min(a + width, end))

@@ -12,8 +12,8 @@ from __future__ import annotations
 import copy
 
 from intformer.compiler import graph as fg
-from intformer.compiler.canonical.elementwise import lift_elementwise
 from intformer.compiler.canonical.constants import join_constants
+from intformer.compiler.canonical.elementwise import lift_elementwise
 from intformer.compiler.canonical.linears import fold_vectors, split_linears
 from intformer.compiler.canonical.norms import expand_rms_norms, fold_norm_vectors
 from intformer.compiler.canonical.scales import sink_scales

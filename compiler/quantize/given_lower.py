@@ -123,7 +123,7 @@ class GivenLowerer(Lowerer):
                 f"{node.name}: a sum of {depth} products can exceed 32 bits; at most 65535 fit"
             )
         scale = self._codings[a].scale * row_scale * node.factor
-        output = self._result(site.output, self.plan.root_coding(site.output))
+        output = self._result(site.node, site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, scale, bias, output)
         codes = self.out.tensors[b].const
         bits = 4 if given and codes is not None and np.abs(codes).max(initial=0) <= 7 else 8
@@ -205,7 +205,7 @@ class GivenLowerer(Lowerer):
         if self._codings[source].dtype == "uint8":
             source = self._fetch(x, "int16")
         coding = self._codings[source]
-        name = self._result(site.output, output)
+        name = self._result(site.node, site.output, output)
         bias = np.array([-coding.zero_point])
         post = self._epilogue(site, factor * coding.scale, bias, name)
         self.out.nodes.append(ig.Pointwise(name, [source], name, site.node.source, post=post))
@@ -279,7 +279,7 @@ class GivenLowerer(Lowerer):
 
     def _rounded(self, site: Site, wide: str, units: Array, bias: Array, output: Coding) -> None:
         """The second step of a sum: from 16 bits to the output's codes."""
-        name = self._result(site.output, output)
+        name = self._result(site.node, site.output, output)
         low, high = reference.LIMITS[output.dtype]
         ratio = units / output.scale
         if site.activation is not None:  # relu

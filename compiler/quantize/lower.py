@@ -160,7 +160,7 @@ class Lowerer(Products):
     def _compare(self, node: fg.Compare) -> None:
         """The distance to the number, saturated to int8, and a table of where it holds."""
         x = self._fetch(node.inputs[0], "native")
-        output = self._result(node.output, self.plan.root_coding(node.output))
+        output = self._result(node, node.output, self.plan.root_coding(node.output))
         distance = np.arange(256).astype(np.uint8).view(np.int8)
         post = post_params(
             output,

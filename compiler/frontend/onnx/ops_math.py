@@ -137,8 +137,12 @@ def _mul(lo: Lowering, x: Any, y: Any) -> Any:
         return Centred(x.x, 2)
     if isinstance(x, Centred | Deviation) and isinstance(y, Centred | Deviation):
         centred, deviation = (x, y) if isinstance(x, Centred) else (y, x)
-        pair = isinstance(centred, Centred) and isinstance(deviation, Deviation)
-        if pair and deviation.power == -1 and (centred.x, centred.power) == (deviation.x, 1):
+        if (
+            isinstance(centred, Centred)
+            and isinstance(deviation, Deviation)
+            and deviation.power == -1
+            and (centred.x, centred.power) == (deviation.x, 1)
+        ):
             return _normalized(lo, centred, deviation)
     if isinstance(x, Normalized) and isinstance(y, Const) and _is_vector(y, x.shape[-1]):
         factor = y.array.reshape(-1)
