@@ -206,7 +206,8 @@ def lower_copy(low: Lowering, copy: Copy, when: str) -> None:
     lead = next((i for i, n in enumerate(src.shape) if n > 1), 0)
     src, dst = src.reshape(src.shape[lead:]), dst.reshape(dst.shape[lead:])
     if src.ndim > 2 and src.size > MOVE_SPLIT:
-        first = next((size for size in src.shape[:-2] if size > 1), 1)
+        outer: list[int] = list(src.shape[:-2])
+        first = next((size for size in outer if size > 1), 1)
         shape = (first, -1, *src.shape[-2:])
         parts = list(zip(src.reshape(shape), dst.reshape(shape), strict=True))
     for part_src, part_dst in parts:
