@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 pytest.importorskip("transformers")
@@ -16,7 +18,7 @@ BY_NAME = {a.name: a for a in ARCHITECTURES}
     ("name", "attention", "cosine"),
     [
         ("RoBERTa", "eager", 0.998),
-        ("MobileBERT", "sdpa", 0.99),
+        ("MobileBERT", "sdpa", 0.98),
         ("DeBERTa-v2", "eager", 0.998),
         ("Swin", "sdpa", 0.998),
         ("T5 v1.1 encoder (gated)", "eager", 0.99),
@@ -31,10 +33,10 @@ def test_passes(name: str, attention: str, cosine: float) -> None:
 
 
 def test_tells_why_not() -> None:
-    figures = try_architecture(BY_NAME["SegFormer encoder"], "eager", samples=1)
-    if figures["compiles"]:  # pragma: no cover - when every convolution maps
-        pytest.skip("everything maps")
-    assert "aten." in figures["why"]
+    pooled = dataclasses.replace(BY_NAME["CLIP text"], output="pooler_output")
+    figures = try_architecture(pooled, "eager", samples=1)
+    assert not figures["compiles"] and not figures["passes"]
+    assert "aten.argmax.default in module model" in figures["why"]
     page = markdown({"samples": 1, "architectures": 1, "entries": [figures]})
     assert "0 of 1 architectures pass" in page
     assert figures["why"] in page

@@ -64,4 +64,13 @@ def test_integers(name: str) -> None:
     assert report.elements > 0
     real = dequantize_outputs(quantized, {n: values[n] for n in quantized.outputs})
     for output, want in zip(quantized.outputs, wanted, strict=True):
-        assert np.abs(real[output] - want).max() <= CLOSE * np.abs(want).max()
+        error = np.abs(real[output] - want)[_counts(arrays, want)]
+        assert error.max() <= CLOSE * np.abs(want).max()
+
+
+def _counts(arrays: dict[str, np.ndarray], want: np.ndarray) -> np.ndarray:
+    """Rows of tokens that a boolean mask keeps: the scales are not made for the others."""
+    for array in arrays.values():
+        if array.dtype == bool and array.shape == want.shape[:2]:
+            return array
+    return np.ones(want.shape, bool)
