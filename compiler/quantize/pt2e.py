@@ -44,8 +44,8 @@ _PRODUCERS = _STATIC | _PRODUCTS | _SUMS | _SOFTMAX | _NORMS | _TABLES | _RELU |
 _SCALING = {_aten.mul, _aten.div, _aten.neg}
 _VIEWS = """
     alias cat chunk clone contiguous detach dropout expand flatten masked_fill narrow permute
-    reshape select slice split split_with_sizes squeeze stack t to transpose unbind unflatten unsqueeze
-    view where
+    reshape select slice split split_with_sizes squeeze stack t to transpose unbind unflatten
+    unsqueeze view where
 """
 _THROUGH = {getattr(_aten, name) for name in re.findall(r"\w+", _VIEWS)}
 """What leaves a value's codes as they are: views, copies, and masks in front of a softmax."""
