@@ -30,10 +30,10 @@ __all__ = [
     "operation_layout",
 ]
 
-READ_LATENCY = 4
-"""Cycles from the acceptance of a read request to its data, in every on-chip memory: a register
-before the block RAM, the block RAM, the register behind it (its own, where it has one), and a
-register of the part of a word that was asked for."""
+READ_LATENCY = 5
+"""Cycles from the acceptance of a read request to its data, in every on-chip memory: two registers
+before the block RAM (the second among its blocks), the block RAM, the register behind it (its own,
+where it has one), and a register of the part of a word that was asked for."""
 
 ACC_LATENCY = READ_LATENCY - 1
 """The same of the accumulators, which give whole rows: in the cycle that is left, who asked takes

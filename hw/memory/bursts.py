@@ -8,6 +8,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
+from intformer.hw.parts.streams import Skid
 from intformer.hw.ports import BURST_MAX, BurstCommand, ReadBurstPort, WriteBurstPort
 
 __all__ = ["BurstReader", "BurstSplitter", "BurstWriter", "transfer_layout"]
@@ -90,7 +91,7 @@ class BurstReader(wiring.Component):
     -------
     i: ``In(stream)`` of :func:`transfer_layout`.
     mem: ``Out(ReadBurstPort)``.
-    o: ``Out(stream)`` of beats, from registers; three cycles after they arrived at the earliest.
+    o: ``Out(stream)`` of beats, out of a skid; three cycles after they arrived at the earliest.
     """
 
     def __init__(self, config: CoreConfig, *, beat_bits: int, depth: int = 4 * BURST_MAX) -> None:
@@ -116,16 +117,20 @@ class BurstReader(wiring.Component):
         )
         connect(m, flipped(self.i), splitter.i)
         connect(m, splitter.o, flipped(self.mem.cmd))
-        moves = ~self.o.valid | self.o.ready
-        payload = Signal.like(self.o.payload, reset_less=True)
+        # Who takes beats may be far from the block RAM that waits for it: the skid lies between.
+        m.submodules.skid = skid = Skid(self.o.payload.shape())
+        connect(m, skid.o, flipped(self.o))
+        valid, payload = Signal(), Signal.like(self.o.payload, reset_less=True)
+        moves = ~valid | skid.i.ready
         m.d.comb += [
             store.w_data.eq(self.mem.data),
             store.w_en.eq(self.mem.valid),
             store.r_en.eq(moves),
-            self.o.payload.eq(payload),
+            skid.i.valid.eq(valid),
+            skid.i.payload.eq(payload),
         ]
         with m.If(moves):
-            m.d.sync += [payload.eq(store.r_data), self.o.valid.eq(store.r_rdy)]
+            m.d.sync += [payload.eq(store.r_data), valid.eq(store.r_rdy)]
         # Places beyond those of one burst, so that the sign tells whether there is room for it.
         spare = Signal(signed(self._depth.bit_length() + 1), init=self._depth - BURST_MAX)
         asked = Mux(self.mem.cmd.valid & self.mem.cmd.ready, splitter.beats, 0)

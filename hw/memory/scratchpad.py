@@ -27,6 +27,8 @@ from intformer.isa import Unit
 
 __all__ = ["ActScratchpad", "MemoryCopy", "ParamMemory", "TraceSignature", "WideScratchpad"]
 
+_BEFORE = 2
+"""Registers in front of a block RAM."""
 WIDE_CLIENTS = ("matmul", "fetch")
 NARROW_CLIENTS = ("post_src", "row", "move", "dma")
 WRITERS = (Unit.POST, Unit.ROW, Unit.MOVE, Unit.DMA)
@@ -105,16 +107,16 @@ class MemoryCopy(wiring.Component):
         bits = len(read.addr)
         # Apart from those of other copies, whose blocks lie elsewhere on the device.
         address, place = (
-            delay(m, word[:bits], 1, name=name, reset_less=True, keep=True)
+            delay(m, word[:bits], _BEFORE, name=name, reset_less=True, keep=True)
             for name, word in (("address", self.read_word), ("place", self.write_word))
         )
         m.d.comb += [
             read.addr.eq(address),
             write.addr.eq(place),
-            write.en.eq(delay(m, self.write_en, 1, name="enable")),
-            write.data.eq(delay(m, self.write_data, 1, name="written", reset_less=True)),
+            write.en.eq(delay(m, self.write_en, _BEFORE, name="enable")),
+            write.data.eq(delay(m, self.write_data, _BEFORE, name="written", reset_less=True)),
         ]
-        word = delay(m, read.data, 2, name="answer", reset_less=True)
+        word = delay(m, read.data, READ_LATENCY - _BEFORE - 1, name="answer", reset_less=True)
         if self._groups > 1:
             bits = ceil_log2(self._groups)
             sub = delay(m, self.read_sub[:bits], READ_LATENCY - 1, name="sub", reset_less=True)

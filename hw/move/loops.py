@@ -45,10 +45,12 @@ class LoopCounter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         left = [Signal(12, name=f"left_{axis}") for axis in range(LOOPS)]
-        ends = Signal(LOOPS)  # left is 1
-        m.d.comb += [
-            self.axis.eq(Mux(~ends[2], 2, Mux(~ends[1], 1, 0))),
-            self.last.eq(ends.all()),
+        ends, following = Signal(LOOPS), Signal(LOOPS)  # left is 1; in the next cycle
+        m.d.comb += [following.eq(ends), self.last.eq(ends.all())]
+        # Many registers choose by it: a register, too.
+        m.d.sync += [
+            ends.eq(following),
+            self.axis.eq(Mux(~following[2], 2, Mux(~following[1], 1, 0))),
         ]
         with m.If(self.start):
             m.d.sync += self.running.eq(1)
@@ -56,9 +58,11 @@ class LoopCounter(wiring.Component):
             m.d.sync += self.running.eq(0)
         for axis in range(LOOPS):
             with m.If(self.start | (self.step & (self.axis < axis))):
-                m.d.sync += [left[axis].eq(self.n[axis]), ends[axis].eq(self.n[axis] == 1)]
+                m.d.sync += left[axis].eq(self.n[axis])
+                m.d.comb += following[axis].eq(self.n[axis] == 1)
             with m.Elif(self.step & (self.axis == axis)):
-                m.d.sync += [left[axis].eq(left[axis] - 1), ends[axis].eq(left[axis] == 2)]
+                m.d.sync += left[axis].eq(left[axis] - 1)
+                m.d.comb += following[axis].eq(left[axis] == 2)
         return m
 
 

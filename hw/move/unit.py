@@ -64,13 +64,16 @@ class MoveUnit(wiring.Component):
         m.d.comb += unit.cmd.ready.eq(~unit.busy)
         m.d.sync += [arrived.eq(take), start.eq(arrived)]
         with m.If(take):
-            m.d.sync += [unit.busy.eq(1), fields.eq(unit.cmd.payload.body[: FIELDS.size])]
+            m.d.sync += unit.busy.eq(1)
         with m.Elif(unit.done):
             m.d.sync += unit.busy.eq(0)
         with m.Elif(arrived & fields.mem):
             for name in FIELDS.members:
                 if name.endswith("_lane"):
                     m.d.sync += fields[name].eq(fields[name] << counters["src"].shift)
+        # What is offered is taken over and over until it counts: the registers are many.
+        with m.If(~unit.busy):
+            m.d.sync += fields.eq(unit.cmd.payload.body[: FIELDS.size])
 
         m.d.comb += loops.start.eq(start)
         m.d.comb += [loops.n[axis].eq(fields[f"n{axis}"]) for axis in range(LOOPS)]

@@ -171,12 +171,16 @@ class PostUnit(wiring.Component):
         source, residual, writer = parts
         cmd = self.unit.cmd
         m.d.comb += self.unit.stall.eq(source.stall | residual.stall | writer.stall)
+        # What is offered is taken over and over until it counts: the registers are many, and far.
+        follows = Signal(init=1, attrs={"keep": 1})
+        with m.If(follows):
+            m.d.sync += fields.eq(cmd.payload.body)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += cmd.ready.eq(1)
                 with m.If(cmd.valid):
                     m.d.sync += [
-                        fields.eq(cmd.payload.body),
+                        follows.eq(0),
                         from_acc.eq(cmd.payload.op == Op.POST_ACC),
                         start.eq(1),
                     ]
@@ -192,6 +196,7 @@ class PostUnit(wiring.Component):
                 m.d.comb += self.unit.busy.eq(1)
                 with m.If(~writer.active):
                     m.d.comb += self.unit.done.eq(1)
+                    m.d.sync += follows.eq(1)
                     m.next = "IDLE"
 
     def _places(self, m: Module, fields, source, residual, writer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,63 +10,52 @@ __all__ = ["RatioDivider", "RatioStage"]
 
 
 class RatioStage(wiring.Component):
-    """One step of a restoring division ``e / s``: one more bit of the quotient.
+    """One step of a division ``e / s`` that does not restore: one more bit of the quotient.
 
-    After stage ``k``, ``e << k == q * s + rest`` with ``0 <= rest < s``; but if ``e == s``, all
-    bits of ``q`` are ones and ``rest == s``.
+    After stage ``k``, ``e << k == q * s + rest`` with ``0 <= rest < s`` if ``rest`` is at least 0,
+    else with ``rest + s`` in its place; but if ``e == s``, all bits of ``q`` are ones and
+    ``rest == s``. The sign of ``rest`` is the new bit, inverted, and chooses between minus and plus
+    in the next stage: one addition between two registers.
 
     Parameters
     ----------
     number: bits of the quotient after this stage; counts from 1.
-    e_bits: width of ``e``.
     s_bits: width of ``s``.
 
     Members
     -------
     s: ``In``; the divisor.
-    high: ``In(1)``; whether ``s`` has ones from bit :attr:`width` on.
-    rest, q: ``In``; what the stage before made of ``e``.
+    rest: ``In``, signed, q: ``In``; what the stage before made of ``e``.
     o_rest, o_q: ``Out``; one cycle later.
     """
 
-    def __init__(self, number: int, *, e_bits: int, s_bits: int) -> None:
-        self._width = min(e_bits + number, s_bits + 1)
+    def __init__(self, number: int, *, s_bits: int) -> None:
         super().__init__(
             {
                 "s": In(s_bits),
-                "high": In(1),
-                "rest": In(min(e_bits + number - 1, s_bits)),
+                "rest": In(signed(s_bits + 1)),
                 "q": In(number - 1),
-                "o_rest": Out(min(self._width, s_bits)),
+                "o_rest": Out(signed(s_bits + 1)),
                 "o_q": Out(number),
             }
         )
 
-    @property
-    def width(self) -> int:
-        """Bits of ``2 * rest``; if ``s`` has more, it does not fit."""
-        return self._width
-
     def elaborate(self, _platform: object) -> Module:
         m = Module()
-        doubled = Cat(Const(0, 1), self.rest)[: self._width]
-        difference = doubled - self.s[: self._width]
-        fits = Signal()
-        rest = Signal(len(self.o_rest), reset_less=True)
-        q = Signal(len(self.o_q), reset_less=True)
-        m.d.comb += [
-            fits.eq(~difference[-1] & ~self.high),
-            self.o_rest.eq(rest),
-            self.o_q.eq(q),
-        ]
-        m.d.sync += [rest.eq(Mux(fits, difference, doubled)), q.eq(Cat(fits, self.q))]
+        positive = ~self.rest[-1]
+        # -s is ~s + 1; the 1 is the lowest bit of the doubled rest.
+        summand = Cat(self.s ^ positive.replicate(len(self.s)), positive)
+        rest = Signal.like(self.o_rest, name="rest", reset_less=True)
+        q = Signal(len(self.q), name="q", reset_less=True)
+        m.d.sync += [rest.eq(Cat(positive, self.rest) + summand), q.eq(self.q)]
+        m.d.comb += [self.o_rest.eq(rest), self.o_q.eq(Cat(~rest[-1], q))]
         return m
 
 
 class RatioDivider(wiring.Component):
     """``min(round(2**bits * e / s), 2**bits - 1)`` for every lane's ``e``, rounded half up.
 
-    Restoring division, one quotient bit per stage; the last bit rounds. All lanes share the
+    Division without restoring, one quotient bit per stage; the last bit rounds. All lanes share the
     pipeline of ``s``. One division per lane and cycle; no multiplier.
 
     Parameters
@@ -98,8 +87,7 @@ class RatioDivider(wiring.Component):
             raise ValueError(f"bits must be at least 1, not {bits!r}")
         self._bits = bits
         self.stages = [
-            [RatioStage(n, e_bits=e_bits, s_bits=s_bits) for n in range(1, bits + 2)]
-            for _ in range(lanes)
+            [RatioStage(n, s_bits=s_bits) for n in range(1, bits + 2)] for _ in range(lanes)
         ]
         super().__init__(
             {
@@ -131,9 +119,6 @@ class RatioDivider(wiring.Component):
                 m.submodules[f"stage_{k}_{number}"] = stage
                 m.d.comb += [stage.rest.eq(rest), stage.q.eq(q), stage.s.eq(s[number])]
                 rest, q = stage.o_rest, stage.o_q
-        for number, stages in enumerate(zip(*self.stages, strict=True), start=1):
-            high = _register(m, s[number - 1][stages[0].width :].any(), name=f"high_{number}")
-            m.d.comb += [stage.high.eq(high) for stage in stages]
         some = _register(m, s[-1].any(), name="some")
         for p, lane in zip(self.p, self.stages, strict=True):
             half, floor = lane[-1].o_q[0], lane[-1].o_q[1:]

@@ -107,15 +107,19 @@ class RowUnit(wiring.Component):
         final, more_rows = Signal(11), Signal(12)
         is_softmax = Signal()
         unit, start = self.unit, Signal()
+        # What is offered is taken over and over until it counts: the registers are many, and far.
+        follows = Signal(init=1, attrs={"keep": 1})
+        given = unit.cmd.payload
+        with m.If(follows):
+            m.d.sync += body.eq(given.body)
         with m.FSM():
             with m.State("idle"):
                 m.d.comb += unit.cmd.ready.eq(1)
                 with m.If(unit.cmd.valid):
-                    given = unit.cmd.payload
                     sizes = _fields(Op.SOFTMAX, given.body)  # alike in both
                     m.d.sync += [
                         is_softmax.eq(given.op == Op.SOFTMAX),
-                        body.eq(given.body),
+                        follows.eq(0),
                         final.eq(sizes.n - 1),
                         more_rows.eq(sizes.rows - 1),
                     ]
@@ -133,6 +137,7 @@ class RowUnit(wiring.Component):
                 m.d.comb += unit.busy.eq(1)
                 with m.If(~writer.active):
                     m.d.comb += unit.done.eq(1)
+                    m.d.sync += follows.eq(1)
                     m.next = "idle"
         m.d.comb += unit.stall.eq(reader.stall | writer.stall)
         m.d.comb += [
