@@ -26,15 +26,15 @@ class TwoInputs(nn.Module):
 
 
 class Unsupported(nn.Module):
-    """Two operations that cannot be mapped, in different modules."""
+    """Three operations that cannot be mapped, in different modules."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(1, 2, 3)
-        self.pool = nn.MaxPool2d(2)
+        self.conv = nn.ConvTranspose2d(1, 2, 3)
+        self.pool = nn.AdaptiveMaxPool2d(4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cumsum(self.pool(self.conv(x)), -1)
+        return torch.cumprod(self.pool(self.conv(x)), -1)
 
 
 def small() -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
