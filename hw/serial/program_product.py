@@ -29,6 +29,7 @@ def _fetch(asm: Routines) -> None:
     asm.field(24, None)
     asm.flag_field(1)
     asm.op(Micro.ST, "weight_format")
+    asm.field(28, None)  # scales of groups: this core has none
     asm.copy(asm.constant(0), "from_act")
     # Bytes of a tile: 16, or 8.
     asm.op(Micro.LD, ROWS * COLS)
