@@ -187,7 +187,11 @@ def surround(
         StreamSink(dut, "param_write", params, rng=rng, stall=0),
         StreamSink(dut, "exp_write", tables(Mem.EXP, 24), rng=rng, stall=0),
         StreamSink(dut, "table_write", tables(Mem.TABLE, 8), rng=rng, stall=0),
-    ] + [StreamSink(dut, "function_write", functions, rng=rng, stall=0)] * bool(core.functions)
+        *(
+            StreamSink(dut, "function_write", functions, rng=rng, stall=0)
+            for _ in range(bool(core.functions))
+        ),
+    ]
 
 
 async def run_instructions(
