@@ -80,6 +80,7 @@ class FetchTiming:
                 yield self._changed
             ins, step, begin, done = self._jobs.popleft()
             begin()
+            latency = self._timing.fetch_column_latency
             if ins.op == Op.FETCH_STREAM:
                 beats = column_beats(self._config, int4=bool(ins["int4"]))
                 group = ins["group_tiles"] * self._config.cols
@@ -88,10 +89,11 @@ class FetchTiming:
                         yield from self._column_of_beats(scale_beats(self._config), step)
                     yield from self._column_of_beats(beats, step)
             else:
+                latency = self._timing.fetch_act_latency
                 yield self._timing.fetch_latency
                 for _ in range(ins["n_tiles"] * ins["k_tiles"] * self._config.cols):
                     yield from self._column_of_act(step)
-            self._scheduler.after(self._timing.fetch_column_latency, done)
+            self._scheduler.after(latency, done)
 
     def _grant(self, beats: int) -> None:
         self._granted += beats
@@ -127,5 +129,5 @@ class FetchTiming:
                 yield self._array.reading_until - self._scheduler.now
         step.stall += self._scheduler.now - begin
         self._fifo.asked += 1
-        self._scheduler.after(self._timing.fetch_column_latency, self._fifo.arrive)
+        self._scheduler.after(self._timing.fetch_act_latency, self._fifo.arrive)
         yield 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from intformer.config import CoreConfig
 from intformer.hw.matmul.accumulator import ACCUMULATE_SPACING
+from intformer.hw.ports import READ_LATENCY
 from intformer.hw.post.unit import PostUnit
 from intformer.hw.row.unit import RowUnit
 from intformer.isa import Instruction, Mem, Op
@@ -41,7 +42,8 @@ class TimingParameters:
     fetch_beats: beats that FETCH has under way or stored.
     fetch_in_flight: instructions that FETCH holds.
     fetch_latency: from a FETCH's command to its first request.
-    fetch_column_latency: from the last beat or the read of a column to its place in the FIFO.
+    fetch_column_latency: from the last beat of a column to its place in the FIFO.
+    fetch_act_latency: the same from the read of a column in ``act``.
     matmul_start: from a MATMUL's command to its first word, if the unit was idle.
     matmul_hazard: least period of tiles that accumulate into the same rows.
     move_latency, load_latency, store_latency: pipelines' depth, command to ``done``.
@@ -56,7 +58,7 @@ class TimingParameters:
     memory_outstanding: int = 8
     start_latency: int = 6
     fetch_depth: int = 4
-    queue_latency: int = 3
+    queue_latency: int = 4
     token_latency: int = 4
     in_flight: int = 8
     end_latency: int = 5
@@ -65,11 +67,12 @@ class TimingParameters:
     fetch_in_flight: int = 3
     fetch_latency: int = 5
     fetch_column_latency: int = 4
+    fetch_act_latency: int = READ_LATENCY + 1
     matmul_start: int = 2
     matmul_hazard: int = ACCUMULATE_SPACING
-    move_latency: int = 9
-    load_latency: int = 20
-    store_latency: int = 13
+    move_latency: int = READ_LATENCY + 6
+    load_latency: int = 21
+    store_latency: int = READ_LATENCY + 11
     gather_latency: int = 4
     grant_latency: int = 1
     dma_outstanding: int = 4
