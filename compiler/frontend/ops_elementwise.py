@@ -112,49 +112,16 @@ def _tanh(lo: Lowering, x: Tensor) -> Tensor:
     return activation(lo, x, "tanh")
 
 
-@rule("aten.abs")
-def _abs(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("abs", "x"))
+def _function(name: str) -> None:
+    """The rule of a function of the same name in expressions."""
+
+    @rule(f"aten.{name}")
+    def apply(lo: Lowering, x: Tensor) -> Tensor:
+        return activation(lo, x, call(name, "x"))
 
 
-@rule("aten.erf")
-def _erf(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("erf", "x"))
-
-
-@rule("aten.exp")
-def _exp(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("exp", "x"))
-
-
-@rule("aten.log")
-def _log(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("log", "x"))
-
-
-@rule("aten.log1p")
-def _log1p(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("log1p", "x"))
-
-
-@rule("aten.sqrt")
-def _sqrt(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("sqrt", "x"))
-
-
-@rule("aten.rsqrt")
-def _rsqrt(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("rsqrt", "x"))
-
-
-@rule("aten.sin")
-def _sin(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("sin", "x"))
-
-
-@rule("aten.cos")
-def _cos(lo: Lowering, x: Tensor) -> Tensor:
-    return activation(lo, x, call("cos", "x"))
+for _name in ("abs", "erf", "exp", "log", "log1p", "sqrt", "rsqrt", "sin", "cos"):
+    _function(_name)
 
 
 @rule("aten.reciprocal")

@@ -314,34 +314,16 @@ def _compare(lo: Lowering, x: Tensor, kind: str, number: Any) -> Tensor:
     )
 
 
-@rule("aten.eq")
-def _eq(lo: Lowering, x: Tensor, number: Any) -> Tensor:
-    return _compare(lo, x, "eq", number)
+def _comparison(kind: str) -> None:
+    """The rule of one comparison with a number."""
+
+    @rule(f"aten.{kind}")
+    def apply(lo: Lowering, x: Tensor, number: Any) -> Tensor:
+        return _compare(lo, x, kind, number)
 
 
-@rule("aten.ne")
-def _ne(lo: Lowering, x: Tensor, number: Any) -> Tensor:
-    return _compare(lo, x, "ne", number)
-
-
-@rule("aten.lt")
-def _lt(lo: Lowering, x: Tensor, number: Any) -> Tensor:
-    return _compare(lo, x, "lt", number)
-
-
-@rule("aten.le")
-def _le(lo: Lowering, x: Tensor, number: Any) -> Tensor:
-    return _compare(lo, x, "le", number)
-
-
-@rule("aten.gt")
-def _gt(lo: Lowering, x: Tensor, number: Any) -> Tensor:
-    return _compare(lo, x, "gt", number)
-
-
-@rule("aten.ge")
-def _ge(lo: Lowering, x: Tensor, number: Any) -> Tensor:
-    return _compare(lo, x, "ge", number)
+for _kind in ("eq", "ne", "lt", "le", "gt", "ge"):
+    _comparison(_kind)
 
 
 def to_bool(lo: Lowering, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import check
 
 CORE = CoreConfig(name="odd", rows=8, cols=12, lanes=4)
-CLOSE = 0.05
+CLOSE = 0.03
 """Of the largest output: everything is W8A8, and each range is that of one sample."""
 
 
