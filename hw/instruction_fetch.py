@@ -53,6 +53,7 @@ class InstructionFetch(wiring.Component):
         )
 
         running = Signal()
+        taken = Signal()  # an instruction has been handed out, or dropped
         pc = Signal(32)
         kept = Signal(range(self._depth + 1))  # asked for and not handed out yet
         asked_beats = Signal(range(self._beats + 1))  # of the instruction being asked for
@@ -77,26 +78,30 @@ class InstructionFetch(wiring.Component):
         with m.Elif(want & ~asking):
             m.d.sync += asking.eq(1)
 
-        # Beats wait in the FIFO; the oldest instruction is put together behind it.
+        # Beats wait in the FIFO; the oldest instruction is put together behind it. What lets the
+        # wide word shift is a register that does nothing else.
         m.d.comb += [fifo.w_data.eq(self.mem.data), fifo.w_en.eq(self.mem.valid)]
         word = Signal(8 * INSTRUCTION_BYTES, reset_less=True)
-        arrived = Signal(range(self._beats))
+        beat = Signal(self._beat_bits, reset_less=True)
+        shifts = Signal(attrs={"keep": 1})
+        missing = Signal(range(self._beats + 1), init=self._beats)  # beats of the next word
+        some = Signal(init=1)  # are missing
         full = Signal()
-        m.d.comb += fifo.r_en.eq(~full)
-        with m.If(~full & fifo.r_rdy):
-            m.d.sync += word.eq(Cat(word[self._beat_bits :], fifo.r_data))
-            with m.If(arrived == self._beats - 1):
-                m.d.sync += [arrived.eq(0), full.eq(1)]
-            with m.Else():
-                m.d.sync += arrived.eq(arrived + 1)
+        pull = some & fifo.r_rdy
+        m.d.comb += fifo.r_en.eq(some)
+        m.d.sync += [shifts.eq(pull), full.eq(~some & ~taken), beat.eq(fifo.r_data)]
+        with m.If(shifts):
+            m.d.sync += word.eq(Cat(word[self._beat_bits :], beat))
+        with m.If(pull):
+            m.d.sync += [missing.eq(missing - 1), some.eq(missing != 1)]
+        with m.Elif(taken):
+            m.d.sync += [missing.eq(self._beats), some.eq(1)]
 
         # After stop the rest is drained: what arrives is dropped.
         drop = Signal()
-        taken = full & (drop | self.o.ready)
+        m.d.comb += taken.eq(full & (drop | self.o.ready))
         m.d.sync += [drop.eq(self.stop | ~running), self.idle.eq(~running & (kept == 0))]
         m.d.comb += [self.o.payload.eq(word), self.o.valid.eq(full & ~drop)]
-        with m.If(taken):
-            m.d.sync += full.eq(0)
         m.d.sync += kept.eq(kept + begin - taken)
 
         with m.If(self.start):

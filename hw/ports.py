@@ -36,8 +36,7 @@ before the block RAM (the second among its blocks), the block RAM, the register 
 where it has one), and a register of the part of a word that was asked for."""
 
 ACC_LATENCY = READ_LATENCY - 1
-"""The same of the accumulators, which give whole rows: in the cycle that is left, who asked takes
-its part of the row into a register."""
+"""The same of the accumulators, which give whole rows: who asked takes its part of them."""
 
 BURST_MAX = 16
 """Longest burst, in beats, that the core asks of external memory."""

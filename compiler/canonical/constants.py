@@ -10,7 +10,10 @@ __all__ = ["join_constants"]
 
 
 def join_constants(graph: fg.Graph) -> None:
-    """Turn ``(x + c) + d`` into ``x + e`` where nothing else reads the inner sum."""
+    """Turn ``(x + c) + d`` into ``x + e`` where nothing else reads the inner sum.
+
+    A sum whose coding is given stays: it is rounded.
+    """
     producers, consumers = graph.producers(), graph.consumers()
     for node in graph.nodes:
         outer = _constant_operand(graph, node)
@@ -20,7 +23,7 @@ def join_constants(graph: fg.Graph) -> None:
         inner = _constant_operand(graph, inner_node)
         if inner is None or inner_node is None or inner_node.output in graph.outputs:
             continue
-        if len(consumers[inner_node.output]) > 1:
+        if len(consumers[inner_node.output]) > 1 or graph.values[inner_node.output].coding:
             continue
         assert isinstance(node, fg.Add) and isinstance(inner_node, fg.Add)
         factor = node.factors[1 - outer]

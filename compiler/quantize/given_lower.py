@@ -22,7 +22,7 @@ from intformer.compiler.quantize.given import (
     separate_codings,
     spread_codings,
 )
-from intformer.compiler.quantize.given_sums import FineSum, fine_bias, fine_sum
+from intformer.compiler.quantize.given_sums import FineSum, fine_bias, fine_constant, fine_sum
 from intformer.compiler.quantize.layers import LayerSolver
 from intformer.compiler.quantize.lower import Lowerer
 from intformer.compiler.quantize.report import describe
@@ -223,6 +223,8 @@ class GivenLowerer(Lowerer):
             reals = np.broadcast_to(vector.reshape(-1), (width,))
             self._fine_bias(site, native, reals, output)
             return True
+        if vector is not None and narrow and self._fine_constant(site, native, vector, output):
+            return True
         orders = [(x, site.residual, (site.factor, site.res_factor))]
         if len(shapes) == 1 and not fixed:
             orders.append((site.residual, x, (site.res_factor, site.factor)))
@@ -255,27 +257,51 @@ class GivenLowerer(Lowerer):
         self.out.nodes.append(ig.Pointwise(wide, [x], wide, site.node.source, post=post))
         self._rounded(site, wide, fine.units, fine.bias, output)
 
+    def _fine_constant(self, site: Site, x: str, constant: Array, output: Coding) -> bool:
+        """The sum of an int8 tensor and constants of each row; false if there is no unit for it."""
+        factors = (site.factor, site.res_factor)
+        fine = fine_constant(self._codings[x], constant, output, factors)
+        if fine is None:
+            return False
+        unit = Coding("int16", fine.coding.scale)
+        codes = self._tensor(f"{site.output}.constant", constant.shape, unit, fine.codes)
+        self._wide_sum(site, (x, fine.multiple), (codes, 1), fine.coding, output)
+        return True
+
     def _fine_sum(
         self, site: Site, x: str, residual: str, factor: float, fine: FineSum, output: Coding
     ) -> None:
-        coding = self._codings[x]
+        main = factor * self._codings[x].scale / fine.coding.scale
+        self._wide_sum(site, (x, main), (residual, fine.multiple), fine.coding, output)
+
+    def _wide_sum(
+        self,
+        site: Site,
+        x: tuple[str, float],
+        residual: tuple[str, int],
+        coding: Coding,
+        output: Coding,
+    ) -> None:
+        """Two tensors, each times a factor, in ``coding``, 16 bits; then rounded to ``output``."""
         shape = self.graph.values[site.output].shape
         low, high = reference.LIMITS["int16"]
-        wide = self._tensor(f"{site.output}.sum", shape, fine.coding)
+        wide = self._tensor(f"{site.output}.sum", shape, coding)
+        source, factor = x
+        other, multiple = residual
         post = post_params(
             wide,
-            factor * coding.scale / fine.coding.scale,
-            bias=np.array([-coding.zero_point]),
+            factor,
+            bias=np.array([-self._codings[source].zero_point]),
             lo=low,
             hi=high,
-            zero_point=fine.zero_point,
-            residual=residual,
-            res_mult=fine.multiple << reference.SHIFT_MIN,
+            zero_point=coding.zero_point - multiple * self._codings[other].zero_point,
+            residual=other,
+            res_mult=multiple << reference.SHIFT_MIN,
             res_shift=reference.SHIFT_MIN,
         )
-        self.out.nodes.append(ig.Pointwise(wide, [x], wide, site.node.source, post=post))
-        bias = np.array([-fine.coding.zero_point])
-        self._rounded(site, wide, np.array([fine.coding.scale]), bias, output)
+        self.out.nodes.append(ig.Pointwise(wide, [source], wide, site.node.source, post=post))
+        bias = np.array([-coding.zero_point])
+        self._rounded(site, wide, np.array([coding.scale]), bias, output)
 
     def _rounded(self, site: Site, wide: str, units: Array, bias: Array, output: Coding) -> None:
         """The second step of a sum: from 16 bits to the output's codes."""

@@ -4,7 +4,8 @@ A sum on the core rounds both of its terms. In a quantized model the sum of two 
 rounded once. So the sum is first made with 16 bits, in units of which the residual's step is a
 whole multiple, and then rounded to 8 bits. Of the units that are fine enough the one is taken that
 makes the other term's rounding errors least. A constant vector is added to such a 16-bit value by
-the bias of the second step, in a unit for each channel.
+the bias of the second step, in a unit for each channel; a constant that differs by row, too, is
+written in units of which the other term's step is a whole multiple.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler.quantize.scales import Coding, encode_multiplier
 
-__all__ = ["FineBias", "FineSum", "fine_bias", "fine_sum"]
+__all__ = ["FineBias", "FineConstant", "FineSum", "fine_bias", "fine_constant", "fine_sum"]
 
 Array = NDArray[Any]
 
@@ -32,7 +33,6 @@ class FineSum:
 
     coding: Coding
     multiple: int
-    zero_point: int  # what the sum's post adds: the coding's less the residual's share
     error: float
 
 
@@ -58,7 +58,41 @@ def fine_sum(
         error = _error(x, factors[0] * x.scale / unit) * unit / output.scale
         if best is None or error < best.error:
             coding = Coding("int16", unit, point)
-            best = FineSum(coding, multiple, point - multiple * residual.zero_point, error)
+            best = FineSum(coding, multiple, error)
+    return best
+
+
+@dataclass(frozen=True)
+class FineConstant:
+    """A sum with constants in 16 bits: ``multiple * (code - zero point) + codes + zero_point``."""
+
+    coding: Coding
+    multiple: int
+    codes: Array
+
+
+def fine_constant(
+    x: Coding, constant: Array, output: Coding, factors: tuple[float, float]
+) -> FineConstant | None:
+    """How to compute ``factors[0] * x + factors[1] * constant`` for ``output``, an int8 coding.
+
+    Of the units that are fine enough the one is taken in which the constants are nearest to
+    integers. ``None`` if the step of ``x`` is too fine or a constant too large.
+    """
+    step = abs(factors[0]) * x.scale
+    most = min(256.0 * step / output.scale, float(_TOP))
+    best, least = None, np.inf
+    for k in np.unique(np.linspace(max(most / 2, 1), max(most, 1), _CANDIDATES).astype(int)):
+        unit = step / int(k)
+        exact = factors[1] * np.asarray(constant, np.float64) / unit
+        codes = np.rint(exact)
+        point = _zero_point(output, output.scale / unit, 0)
+        error = float(np.abs(codes - exact).mean()) * unit
+        if point is None or np.abs(codes).max() > _TOP or error >= least:
+            continue
+        multiple = int(np.copysign(k, factors[0]))
+        least = error
+        best = FineConstant(Coding("int16", unit, point), multiple, codes.astype(np.int16))
     return best
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from intformer.config import CoreConfig
 from intformer.hw.move.loops import LOOPS, POSITION, LoopCounter, PositionCounter
 from intformer.hw.parts.access import Requests
-from intformer.hw.parts.streams import CreditFifo, delay
+from intformer.hw.parts.streams import CreditFifo, Skid, delay
 from intformer.hw.ports import READ_LATENCY, NarrowReadPort, UnitPort, WritePort, operation_layout
 from intformer.isa import Op
 
@@ -19,6 +19,8 @@ __all__ = ["MoveUnit"]
 FIFO_DEPTH = 16
 """Elements between read and write: enough for one per cycle."""
 FIELDS = operation_layout(Op.MOVE)
+PLACES = data.StructLayout({"src": POSITION, "dst": POSITION, "last": 1})
+"""Where an element comes from and goes; ``last``: it is the instruction's last."""
 
 
 class MoveUnit(wiring.Component):
@@ -28,8 +30,8 @@ class MoveUnit(wiring.Component):
 
     ::
 
-        loops ─► source position ─► read ─► lane ─► FIFO ─┬─► write
-              └► target position ─────────────────► FIFO ─┘
+        loops, positions ─► skid, register ─┬─► source ─► read ─► lane ─► FIFO ─┬─► write
+                                            └─► target ───────────────────► FIFO ─┘
 
     Members
     -------
@@ -75,7 +77,14 @@ class MoveUnit(wiring.Component):
         with m.If(~unit.busy):
             m.d.sync += fields.eq(unit.cmd.payload.body[: FIELDS.size])
 
-        m.d.comb += loops.start.eq(start)
+        m.submodules.skid = skid = Skid(PLACES)
+        m.d.comb += [
+            loops.start.eq(start),
+            # A register alone, whether or not there is anything to count: it steps a lot.
+            loops.step.eq(skid.i.ready),
+            skid.i.valid.eq(loops.running),
+            skid.i.payload.last.eq(loops.last),
+        ]
         m.d.comb += [loops.n[axis].eq(fields[f"n{axis}"]) for axis in range(LOOPS)]
         for name, counter in counters.items():
             m.d.comb += [
@@ -84,14 +93,17 @@ class MoveUnit(wiring.Component):
                 counter.axis.eq(loops.axis),
                 counter.is_wide.eq(fields.mem),
             ]
+            m.d.comb += skid.i.payload[name].eq(counter.o)
             self._connect_fields(m, fields, counter, name)
 
         m.submodules.elements = elements = CreditFifo(16, depth=FIFO_DEPTH)
         target = data.StructLayout({"place": POSITION, "last": 1})
+        places = self._registered(m, skid.o)
         m.submodules.targets = targets = SyncFIFOBuffered(width=target.size, depth=FIFO_DEPTH + 1)
-        reading = self._read(m, fields.mem, counters["src"], loops=loops, elements=elements)
+        shift = counters["src"].shift
+        reading = self._read(m, fields.mem, places, elements, shift=shift)
         m.d.comb += [
-            targets.w_data.eq(Cat(counters["dst"].o, loops.last)),
+            targets.w_data.eq(Cat(places.payload.dst, places.payload.last)),
             targets.w_en.eq(reading),
         ]
         writing = self._write(
@@ -99,13 +111,22 @@ class MoveUnit(wiring.Component):
             fields.mem,
             elements.o,
             data.View(target, targets.r_data),
-            shift=counters["dst"].shift,
+            shift=shift,
         )
         m.d.comb += [
             targets.r_en.eq(writing),
             unit.stall.eq(unit.busy & ~reading & ~writing),
         ]
         return m
+
+    def _registered(self, m, i):
+        """Put a register behind ``i``, a stream of places."""
+        o = stream.Signature(PLACES).create(path=("places",))
+        moves = ~o.valid | o.ready
+        m.d.comb += i.ready.eq(moves)
+        with m.If(moves):
+            m.d.sync += [o.valid.eq(i.valid), o.payload.eq(i.payload)]
+        return o
 
     def _connect_fields(self, m, fields, counter, name: str) -> None:
         """Give ``counter`` the fields of operand ``name``."""
@@ -119,25 +140,24 @@ class MoveUnit(wiring.Component):
                 stride.lane.eq(fields[f"{name[0]}{axis}_lane"]),
             ]
 
-    def _read(self, m, is_wide, source, *, loops, elements) -> Signal:
+    def _read(self, m, is_wide, places, elements, *, shift: int) -> Signal:
         """Ask for the source elements and keep them in the FIFO.
 
         Returns whether an element is asked for in this cycle.
         """
-        place = source.o
+        place = places.payload.src
         m.submodules.requests = requests = Requests(self._config, more=len(place.lane))
         connect(m, requests.act, flipped(self.act_read))
         connect(m, requests.wide, flipped(self.wide_read))
-        i, ask, asked = requests.i, Signal(), Signal()
+        i, asked = requests.i, Signal()
         m.d.comb += [
-            ask.eq(loops.running & elements.room),
-            asked.eq(ask & i.ready),
+            places.ready.eq(elements.room & i.ready),
+            asked.eq(places.valid & places.ready),
             requests.in_wide.eq(is_wide),
-            i.valid.eq(ask),
+            i.valid.eq(places.valid & elements.room),
             i.payload.word.eq(place.word),
             i.payload.sub.eq(Mux(is_wide, 0, place.lane[self._lane_bits :])),
             i.payload.more.eq(place.lane),
-            loops.step.eq(asked),
             elements.take.eq(asked),
         ]
         # One more register between the choice of the lane and the FIFO.
@@ -145,7 +165,7 @@ class MoveUnit(wiring.Component):
         code, byte = Signal(16, reset_less=True), Signal(8, reset_less=True)
         act, wide = self.act_read.data, self.wide_read.data
         m.d.sync += [
-            code.eq(wide.word_select((lane >> source.shift)[: self._lane_bits], 16)),
+            code.eq(wide.word_select((lane >> shift)[: self._lane_bits], 16)),
             byte.eq(act.word_select(lane[: self._lane_bits], 8)),
         ]
         m.d.comb += [

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
@@ -37,6 +37,8 @@ from intformer.isa import Op
 
 __all__ = ["PostUnit"]
 
+_OPERANDS = READ_LATENCY + 2
+"""Cycles from a parameter's or accumulator's address to the operands of the lanes."""
 _BEHIND = 4
 """Cycles from a result to its place in the FIFO being free again, at the least."""
 
@@ -107,7 +109,7 @@ class PostUnit(wiring.Component):
         scratchpad has to be read first.
         """
         reading = READ_LATENCY + 1 if op == Op.POST_MEM or residual else 0
-        return groups + reading + 2 * READ_LATENCY + 21 + _function_cycles(config)
+        return groups + reading + _OPERANDS + READ_LATENCY + 20 + _function_cycles(config)
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -135,12 +137,12 @@ class PostUnit(wiring.Component):
 
         lane = self._lanes[0]
         # More places for results than the pipeline holds.
-        depth = 1 << ceil_log2(READ_LATENCY + 1 + lane.latency + _BEHIND)
+        depth = 1 << ceil_log2(_OPERANDS + lane.latency + _BEHIND)
         m.submodules.results = results = CreditFifo(16 * config.lanes, depth=depth)
         connect(m, results.o, writer.i)
         group = 16 * config.lanes
-        stored = ClaimFifo(group, depth=RESPONSES, latency=READ_LATENCY)
-        added = ClaimFifo(group, depth=RESPONSES, latency=READ_LATENCY + 1 + lane.residual_latency)
+        stored = ClaimFifo(group, depth=RESPONSES, latency=_OPERANDS - 1)
+        added = ClaimFifo(group, depth=RESPONSES, latency=_OPERANDS + lane.residual_latency)
         m.submodules.stored, m.submodules.added = stored, added
         fire = Signal()
         for reader, fifo, wanted in ((source, stored, ~from_acc), (residual, added, fields.res_en)):
@@ -160,7 +162,7 @@ class PostUnit(wiring.Component):
             ),
             results.take.eq(fire),
             joined.step.eq(fire),
-            results.push.eq(delay(m, fire, READ_LATENCY + 1 + lane.latency, name="fired")),
+            results.push.eq(delay(m, fire, _OPERANDS + lane.latency, name="fired")),
         ]
         x = self._operands(m, fields, from_acc, start, fire, joined, stored)
         self._arithmetic(m, fields, x, added, results)
@@ -231,9 +233,7 @@ class PostUnit(wiring.Component):
             m.d.sync += self.acc_addr.eq(fields.src)
         with m.Elif(fire & joined.last):
             m.d.sync += self.acc_addr.eq(self.acc_addr + 1)
-        groups = data.View(data.ArrayLayout(32 * lanes, self._config.cols // lanes), self.acc_data)
-        chosen = groups[delay(m, group, ACC_LATENCY, name="group")]
-        sums = delay(m, chosen, READ_LATENCY - ACC_LATENCY, name="sums", reset_less=True)
+        sums = self._group(m, delay(m, group, ACC_LATENCY, name="group"))
         x = [Signal(signed(32), name=f"x_{k}", reset_less=True) for k in range(lanes)]
         for k in range(lanes):
             code = stored.o.word_select(k, 16).as_signed()
@@ -241,13 +241,29 @@ class PostUnit(wiring.Component):
             m.d.sync += x[k].eq(Mux(from_acc, accumulator, code))
         return x
 
+    def _group(self, m: Module, group: Signal) -> Signal:
+        """Lane group ``group`` of a row of accumulators, two cycles later: they lie far apart."""
+        width = 32 * self._config.lanes
+        count = self._config.cols // self._config.lanes
+        low = min(2, len(group))
+        quarters = []
+        for first in range(0, count, 1 << low):
+            quarter = Signal(width, name=f"sums_from_{first}", reset_less=True)
+            part = self.acc_data[width * first : width * min(first + (1 << low), count)]
+            m.d.sync += quarter.eq(part.word_select(group[:low], width))
+            quarters.append(quarter)
+        high = delay(m, group[low:], 1, name="group_high")
+        sums = Signal(width, reset_less=True)
+        m.d.sync += sums.eq(Array(quarters)[high])
+        return sums
+
     def _arithmetic(self, m: Module, fields, x: list[Signal], added, results) -> None:
         """Connect the lanes."""
         constants = Signal(constants_layout())
         mult = Signal(signed(16), reset_less=True)
         param = Signal.like(self.param.data, reset_less=True)
         m.d.sync += [
-            param.eq(self.param.data),
+            param.eq(delay(m, self.param.data, _OPERANDS - READ_LATENCY - 1, name="parameters")),
             mult.eq(Mux(fields.res_en, fields.res_mult, 0)),
         ]
         m.d.comb += [constants.mult.eq(mult), constants.shift.eq(fields.res_shift)]

@@ -199,9 +199,11 @@ class NormalizeRows(wiring.Component):
         return skid.o
 
     def _turns(self, m: Module, x_fifo: ClaimFifo, recips: stream.Interface) -> Any:
-        """Let the beats of a row go when its reciprocal is there; return the present row."""
+        """Let the beats of a row go when its reciprocal is there.
+
+        Returns the row that was present in the cycle before.
+        """
         active, last, place = Signal(), Signal(), Signal(range(self._beats + 1))
-        row = Signal(recips.payload.shape(), reset_less=True)
         final = Signal.like(place)  # place of a row's last beat
         ends = self.fire & last
         m.d.comb += [
@@ -211,17 +213,21 @@ class NormalizeRows(wiring.Component):
         ]
         m.d.sync += final.eq((self.n - 1) >> ceil_log2(len(self._lanes)))
         with m.If(recips.ready):
-            m.d.sync += [active.eq(recips.valid), row.eq(recips.payload)]
-            m.d.sync += [place.eq(0), last.eq(final == 0)]
+            m.d.sync += [active.eq(recips.valid), place.eq(0), last.eq(final == 0)]
         with m.Elif(self.fire):
             m.d.sync += [place.eq(place + 1), last.eq(place + 1 == final)]
+        # Wide, and in no hurry: what it waits for is a register.
+        row = Signal(recips.payload.shape(), reset_less=True)
+        come = delay(m, recips.payload, 1, name="come", reset_less=True)
+        with m.If(delay(m, recips.ready, 1, name="takes", keep=True)):
+            m.d.sync += row.eq(come)
         return row
 
-    def _normalize(self, m: Module, x_fifo: ClaimFifo, present: Any) -> None:
+    def _normalize(self, m: Module, x_fifo: ClaimFifo, before: Any) -> None:
         """Stage 3: centre and normalize every element."""
         valid = delay(m, self.fire, _CLAIM, name="claimed")
         beat = delay(m, x_fifo.o, 1, name="beat", reset_less=True)
-        row = delay(m, present, _CLAIM, name="row", reset_less=True)
+        row = delay(m, before, _CLAIM - 1, name="row", reset_less=True)
         lane = self._lanes[0]
         total = delay(m, row.tag.sum, lane.sum_latency, name="row_sum", reset_less=True)
         count = delay(m, row.tag.count, lane.count_latency, name="row_count", reset_less=True)

@@ -70,7 +70,7 @@ class TimingParameters:
     fetch_act_latency: int = READ_LATENCY + 1
     matmul_start: int = 2
     matmul_hazard: int = ACCUMULATE_SPACING
-    move_latency: int = READ_LATENCY + 6
+    move_latency: int = READ_LATENCY + 7
     load_latency: int = 21
     store_latency: int = READ_LATENCY + 11
     gather_latency: int = 4

@@ -105,6 +105,22 @@ def test_equals_onnxruntime(variant, tmp_path) -> None:
     assert found.operations["MatMul, constant weights"].codes == 200 * 4 * 16
 
 
+def test_sums_with_constants_are_rounded_one_by_one(tmp_path) -> None:
+    """As BERT's embeddings: a vector is added, then a constant that differs by row."""
+    nodes = [("Add", "x c", "r"), ("Add", "r d", "y")]
+    constants = {"c": floats(8, scale=0.5), "d": floats(4, 8, scale=0.7)}
+    source = write(tmp_path / "float.onnx", nodes, X, ["y"], constants)
+    rng = np.random.default_rng(1)
+    samples = [{"x": rng.uniform(-2, 2, (1, 4, 8)).astype(np.float32)} for _ in range(16)]
+    path = tmp_path / "qdq.onnx"
+    options = {"activation_type": QuantType.QInt8}
+    quantize_static(source, path, Reader(samples), quant_format=QuantFormat.QDQ, **options)
+    found = compare(path, {"x": rng.uniform(-2, 2, (500, 1, 4, 8)).astype(np.float32)})
+    assert found.operations["Add"].codes == 2 * 500 * 32
+    assert found.operations["Add"].share >= 0.998 and found.operations["Add"].largest <= 1
+    assert found.outputs.share >= 0.996 and found.outputs.largest <= 1
+
+
 def test_simulator_equals_reference(tmp_path) -> None:
     for variant in ("u8_u8", "u8_s8_per_channel"):
         model = intformer.compile(quantized(tmp_path, **VARIANTS[variant]), config="tiny")

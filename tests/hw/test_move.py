@@ -16,7 +16,7 @@ from intformer.isa import Instruction, Mem, Op
 from intformer.sim.runner import bench_options, run_bench
 
 WORDS = 96
-CYCLES_BESIDE_ELEMENTS = READ_LATENCY + 6
+CYCLES_BESIDE_ELEMENTS = READ_LATENCY + 7
 """From the cycle in which a MOVE is taken to ``done``, less one per element."""
 
 
