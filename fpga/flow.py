@@ -17,9 +17,10 @@ from intformer.fpga.devices import Device
 from intformer.fpga.floorplan import fix_sites
 from intformer.fpga.harness import PORTS, Harness
 from intformer.fpga.output_registers import fold_output_registers
-from intformer.fpga.tools import Progress, run_nextpnr, run_yosys
+from intformer.fpga.tools import Progress, RouterStalled, run_nextpnr, run_yosys
 
 __all__ = [
+    "ROUTERS",
     "TOP",
     "Placement",
     "harnessed",
@@ -31,6 +32,16 @@ __all__ = [
 
 TOP = "top"
 """Name of the harness's module, and of the files."""
+
+ROUTERS: dict[str | None, tuple[str, ...]] = {
+    None: ("--no-route",),
+    "router1": ("--router", "router1"),
+    # Without this option router2 takes long ways with short connections.
+    "router2": ("--router", "router2", "--tmg-ripup"),
+}
+"""What nextpnr is told, by the name of the router."""
+_RELIEF = 0.96
+"""Share of the clock that is asked for next, where router2 does not reach it."""
 
 _ESTIMATE = re.compile(r"Max frequency for clock .*?: ([\d.]+) MHz")
 _SUFFIX = re.compile(
@@ -118,6 +129,9 @@ def place_and_route(
 ) -> list[Placement]:
     """Place and route ``netlist`` once per seed. ``router=None`` stops after placement.
 
+    router2 does not end before it has reached ``target_mhz``. Where it gets no nearer, the seed is
+    run again with a clock 4 % slower.
+
     Logs and nextpnr's reports stay beside the netlist (``nextpnr-SEED.log``, ``report-SEED.json``).
 
     Parameters
@@ -149,17 +163,23 @@ def place_and_route(
             (build / name).write_text(pins)
             arguments += [*option, *([name] if option else [])]
             arguments += [device.placed[0], placed_file(netlist, device=device, seed=seed).name]
-        arguments += ["--seed", str(seed), "--freq", str(target_mhz), "--timing-allow-fail"]
-        arguments += ["--no-route"] if router is None else ["--router", router]
-        run_nextpnr(
-            device,
-            arguments,
-            build=build,
-            log=log,
-            progress=progress,
-            limit_s=limit_s,
-            native=native,
-        )
+        arguments += ["--seed", str(seed), "--timing-allow-fail", *ROUTERS[router]]
+        asked = target_mhz
+        while True:
+            try:
+                run_nextpnr(
+                    device,
+                    [*arguments, "--freq", f"{asked:g}"],
+                    build=build,
+                    log=log,
+                    progress=progress,
+                    limit_s=limit_s,
+                    native=native,
+                )
+                break
+            except RouterStalled as error:
+                asked *= _RELIEF
+                progress(f"{error}; asking for {asked:.1f} MHz")
         content = json.loads((build / report).read_text())
         placement = _read_report(content, device=device, seed=seed, router=router)
         if not content["fmax"]:

@@ -21,7 +21,7 @@ from amaranth.lib import wiring
 from intformer.errors import DeviceTooSmall
 from intformer.fpga.devices import Device
 from intformer.fpga.floorplan import floorplan
-from intformer.fpga.flow import TOP, Placement, harnessed, place_and_route, synthesize
+from intformer.fpga.flow import ROUTERS, TOP, Placement, harnessed, place_and_route, synthesize
 from intformer.fpga.harness import HarnessShare, harness_share
 from intformer.fpga.tools import Progress, tool_versions
 from intformer.hw.verilog import cache_dir
@@ -88,7 +88,8 @@ def measure(
     source = harnessed(component)
     sites = floorplan(source, device=device, top=TOP)
     versions = sorted(tool_versions([device]).items())
-    settings = [device.steps, device.arguments, target_mhz, router, versions, *sites.items()]
+    routing = " ".join(ROUTERS[router][1:])
+    settings = [device.steps, device.arguments, target_mhz, routing, versions, *sites.items()]
     digest = hashlib.sha256(json.dumps([settings, source]).encode()).hexdigest()
     cache = cache_dir() / "fpga" / digest
     missing = [seed for seed in seeds if not (cache / f"{seed}.json").exists()]

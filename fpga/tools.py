@@ -14,18 +14,34 @@ from pathlib import Path
 from intformer.errors import BuildFailed, DeviceTooSmall
 from intformer.fpga.devices import Device
 
-__all__ = ["Progress", "on_path", "run_nextpnr", "run_tool", "run_yosys", "tool_versions"]
+__all__ = [
+    "Progress",
+    "RouterStalled",
+    "on_path",
+    "run_nextpnr",
+    "run_tool",
+    "run_yosys",
+    "tool_versions",
+]
 
 Progress = Callable[[str], None]
 
 _PINS = ("IOB", "TRELLIS_IO", "SB_IO")
 _USE = re.compile(r"^Info:\s+(\w+): +(\d+)/ *(\d+) +\d+%")
 """A line of nextpnr's table of used resources, before it places them."""
+_ROUND = re.compile(r"iter=\d+ .*overused=(\d+) .*tmgfail=(\d+)")
+"""A round of router2: wires with more than one net, connections that are too slow."""
+_PATIENCE = 40
+"""Rounds without conflicts that may pass without fewer slow connections: router2 never gives up."""
 _WORTH_TELLING = re.compile(
     r"Max frequency|(?:TRELLIS_COMB|TRELLIS_FF|MULT\w+|DP16KD|ICESTORM_\w+|LUT4|DFF|BSRAM): "
     r"|^Info: +\d*0000 \|"
 )
 """nextpnr's lines to show: use of the device, Fmax (estimated, then routed), routing progress."""
+
+
+class RouterStalled(BuildFailed):
+    """The router goes on without getting nearer to the clock that it was asked for."""
 
 
 def run_yosys(script: str, *, build: Path, native: bool = False) -> None:
@@ -49,12 +65,19 @@ def run_nextpnr(
     ------
     DeviceTooSmall
         As soon as the tool's table of resources shows it.
+    RouterStalled
+        If router2 has found places for all wires, but cannot make some of them fast enough.
     BuildFailed
         If the tool cannot be started, fails, or takes longer than ``limit_s``.
     """
     table: dict[str, tuple[int, int]] = {}
+    slow: list[int] = []  # connections, by round without conflicts
 
     def watch(line: str) -> None:
+        if (found := _ROUND.search(line)) and not int(found[1]):
+            slow.append(int(found[2]))
+            if slow[-1] and len(slow) - slow.index(min(slow)) > _PATIENCE:
+                raise RouterStalled(f"router2 leaves {min(slow)} connections late; {build / log}")
         if _WORTH_TELLING.search(line):
             progress(line.removeprefix("Info:").strip())
         if match := _USE.match(line):

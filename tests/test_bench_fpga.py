@@ -149,6 +149,39 @@ def test_failing_nextpnr_leaves_its_log(tmp_path):
     assert (tmp_path / "nextpnr-4.log").stat().st_size
 
 
+NEXTPNR = """#!/usr/bin/env python3
+import json, sys
+options = dict(zip(sys.argv, sys.argv[1:]))
+slow = float(options["--freq"]) > 45
+for number in range(1, 1000 if slow else 3):
+    print(f"Info:   iter={number} wires=9 overused={max(3 - number, 0)} overuse=0 tmgfail={9 * slow}")
+report = {"fmax": {"clk": {"achieved": 45.5}}, "critical_paths": [], "utilization": {}}
+json.dump(report, open(options["--report"], "w"))
+"""
+
+
+def test_router_that_gets_no_nearer_is_asked_for_less(tmp_path, monkeypatch):
+    tool = tmp_path / "nextpnr-ice40"
+    tool.write_text(NEXTPNR)
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    netlist = tmp_path / "top.json"
+    netlist.write_text("{}")
+    told: list[str] = []
+    (placement,) = place_and_route(
+        netlist,
+        device=DEVICES["iCE40UP5K"],
+        seeds=[4],
+        target_mhz=50,
+        progress=told.append,
+        router="router2",
+        native=True,
+    )
+    assert placement.fmax_mhz == 45.5
+    late = f"router2 leaves 9 connections late; {tmp_path}/nextpnr-4.log; asking for"
+    assert told[1:] == [f"{late} 48.0 MHz", f"{late} 46.1 MHz", f"{late} 44.2 MHz"]
+
+
 def test_failed_build_stays_in_the_cache(cache, monkeypatch):
     monkeypatch.setattr(measuring, "harnessed", lambda component: "no RTLIL")
     with pytest.raises(BuildFailed):
