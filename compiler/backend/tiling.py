@@ -3,7 +3,8 @@
 A LayerNorm needs whole rows, so it cannot begin before the last tile of outputs, and what reads it
 cannot before it ends. Rows in blocks overcome that: while the product in front of a norm works on
 its second block, the first is normalized; the product behind begins with the first block. Weights
-stream again for each block, so blocks are made only where the memory is fast enough.
+stream again for each block, so blocks are made only where the memory is fast enough. A core that
+does one thing after the other (``structure="serial"``) gains nothing: there nothing is cut.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class RowBlocks:
         ``stream``: cycles in which the weights of one step (``rows`` x ``cols``) arrive; ``steps``:
         of the whole product.
         """
-        if not self.before_norm or rows < 2 * config.cols:
+        if not self.before_norm or rows < 2 * config.cols or not _overlaps(config):
             return False
         cost = 2 * steps * max(0.0, stream - rows / 2)
         return cost < rows * row_words(self.before_norm, config.lanes) / 2
@@ -64,7 +65,7 @@ class RowBlocks:
 
         0 if the memory is too slow for that.
         """
-        if not self.after_norm or rows < 2 * config.cols:
+        if not self.after_norm or rows < 2 * config.cols or not _overlaps(config):
             return 0
         norm = rows / 2 * row_words(self.after_norm, config.lanes)
         step = max(stream, rows / 2)
@@ -108,9 +109,16 @@ def _norm_of(name: str, makers: dict[str, Node]) -> tuple[LayerNorm | None, int]
 
 def piece_rows(rows: int, n: int, config: CoreConfig) -> int:
     """Rows in each part of a row-wise node of ``rows`` rows of ``n`` elements."""
-    cycles = rows * row_words(n, config.lanes)
-    pieces = min(PIECES, max(1, cycles // PIECE_CYCLES))
-    return -(-rows // pieces)
+    return -(-rows // _pieces(rows * row_words(n, config.lanes), PIECES, config))
+
+
+def _pieces(cycles: int, most: int, config: CoreConfig) -> int:
+    return min(most, max(1, cycles // PIECE_CYCLES)) if _overlaps(config) else 1
+
+
+def _overlaps(config: CoreConfig) -> bool:
+    """Whether the core's units work at the same time."""
+    return config.structure != "serial"
 
 
 def comes_by_columns(graph: IntGraph, node: Pointwise) -> bool:
@@ -130,8 +138,7 @@ def comes_by_columns(graph: IntGraph, node: Pointwise) -> bool:
 
 def piece_columns(rows: int, n: int, config: CoreConfig) -> int:
     """Columns, whole tiles, in each part of an element-wise node of ``rows`` rows of ``n``."""
-    cycles = rows * row_words(n, config.lanes)
-    pieces = min(2 * PIECES, max(1, cycles // PIECE_CYCLES))
+    pieces = _pieces(rows * row_words(n, config.lanes), 2 * PIECES, config)
     return row_words(-(-n // pieces), config.cols) * config.cols
 
 
