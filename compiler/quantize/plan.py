@@ -167,6 +167,11 @@ class Plan:
             static = self.graph.values[node.inputs[1]].const is not None
             operand = "linear16" if static and self.operand16(node) else "linear"
             want(node.inputs[0], operand if static else "product")
+            made = self._made_by(node.inputs[0])
+            if operand == "linear" and made in self._functions:
+                # A copy of int16 codes can have a scale for each channel; a function's cannot.
+                smoothing = self.settings.at(self._makers[made]).smoothing
+                want(node.inputs[0], "wide" if static and smoothing else operand)
             if not static:
                 want(node.inputs[1], "product")
         elif isinstance(node, fg.Softmax):

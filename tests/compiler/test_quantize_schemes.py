@@ -84,6 +84,23 @@ def test_smoothing_lowers_the_error_of_an_outlier_channel() -> None:
     assert error(model, quantize(model, data, **only(norm="dual")), test) < 1.05 * plain
 
 
+def test_int8_codes_of_a_function_are_smoothed_as_a_copy() -> None:
+    model, data, test = block(), samples(16), samples(8, seed=2)
+    weights = model.values["up.weight"].const
+    assert weights is not None
+    weights[3] *= 30.0
+    graphs = {
+        smoothing: quantize(
+            model, data, **only(operand="int8", function="int16", smoothing=smoothing)
+        )
+        for smoothing in ("search", 0.0)
+    }
+    assert error(model, graphs["search"], test) < 0.6 * error(model, graphs[0.0], test)
+    sites = {site["tensor"]: site for site in graphs["search"].meta["sites"]}
+    assert graphs["search"].tensors["act"].dtype == "int16" and sites["act.int8"]["smoothing"] > 0
+    assert "act.int8" not in graphs[0.0].tensors
+
+
 def test_dual_norm_is_two_nodes_on_one_input() -> None:
     graph = quantize(block(outlier=30.0), samples(16), **only(smoothing=0.75, norm="dual"))
     norms = [node for node in graph.nodes if isinstance(node, ig.LayerNorm)]
