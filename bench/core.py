@@ -39,7 +39,12 @@ class CoreCase:
 
 CORES = {
     # router1 does not come to an end with this one.
-    "lfe5u-85f": CoreCase(preset="lfe5u-85f", device="LFE5U-85F", target_mhz=110.5, router="router2"),
+    "lfe5u-85f": CoreCase(
+        preset="lfe5u-85f",
+        device="LFE5U-85F",
+        target_mhz=110.5,
+        router="router2",
+    ),
     "8x8": CoreCase(
         preset="8x8",
         device="LFE5U-85F",
