@@ -29,10 +29,12 @@ Progress = Callable[[str], None]
 _PINS = ("IOB", "TRELLIS_IO", "SB_IO")
 _USE = re.compile(r"^Info:\s+(\w+): +(\d+)/ *(\d+) +\d+%")
 """A line of nextpnr's table of used resources, before it places them."""
-_ROUND = re.compile(r"iter=\d+ .*overused=(\d+) .*tmgfail=(\d+)")
-"""A round of router2: wires with more than one net, connections that are too slow."""
+_ROUND = re.compile(r"iter=(\d+) .*overused=(\d+) .*tmgfail=(\d+)")
+"""A round of router2: its number, wires with more than one net, connections that are too slow."""
 _PATIENCE = 40
 """Rounds without conflicts that may pass without fewer slow connections: router2 never gives up."""
+_ROUNDS = 250
+"""Rounds after which it is not waited for, whatever they bring."""
 _WORTH_TELLING = re.compile(
     r"Max frequency|(?:TRELLIS_COMB|TRELLIS_FF|MULT\w+|DP16KD|ICESTORM_\w+|LUT4|DFF|BSRAM): "
     r"|^Info: +\d*0000 \|"
@@ -66,7 +68,8 @@ def run_nextpnr(
     DeviceTooSmall
         As soon as the tool's table of resources shows it.
     RouterStalled
-        If router2 has found places for all wires, but cannot make some of them fast enough.
+        If router2 has found places for all wires, but cannot make some of them fast enough, or
+        goes on for very long.
     BuildFailed
         If the tool cannot be started, fails, or takes longer than ``limit_s``.
     """
@@ -74,10 +77,12 @@ def run_nextpnr(
     slow: list[int] = []  # connections, by round without conflicts
 
     def watch(line: str) -> None:
-        if (found := _ROUND.search(line)) and not int(found[1]):
-            slow.append(int(found[2]))
-            if slow[-1] and len(slow) - slow.index(min(slow)) > _PATIENCE:
-                raise RouterStalled(f"router2 leaves {min(slow)} connections late; {build / log}")
+        if found := _ROUND.search(line):
+            number, overused, late = map(int, found.groups())
+            slow.extend([] if overused else [late])
+            stuck = bool(slow) and len(slow) - slow.index(min(slow)) > _PATIENCE
+            if late and (stuck or number >= _ROUNDS):
+                raise RouterStalled(f"router2 leaves {late} connections late; {build / log}")
         if _WORTH_TELLING.search(line):
             progress(line.removeprefix("Info:").strip())
         if match := _USE.match(line):
