@@ -143,6 +143,14 @@ class Plan:
             return made in self._functions
         return choice == "int16"
 
+    def _smooths_function(self, name: str) -> bool:
+        """Whether a value is an int16 function's result that is to be smoothed.
+
+        A copy of its codes can have a scale for each channel, the function itself cannot.
+        """
+        made = self._made_by(name)
+        return made in self._functions and bool(self.settings.at(self._makers[made]).smoothing)
+
     def _made_by(self, name: str) -> str:
         """The value that a chain of views with one input each starts from."""
         makers = self._makers
@@ -167,11 +175,8 @@ class Plan:
             static = self.graph.values[node.inputs[1]].const is not None
             operand = "linear16" if static and self.operand16(node) else "linear"
             want(node.inputs[0], operand if static else "product")
-            made = self._made_by(node.inputs[0])
-            if operand == "linear" and made in self._functions:
-                # A copy of int16 codes can have a scale for each channel; a function's cannot.
-                smoothing = self.settings.at(self._makers[made]).smoothing
-                want(node.inputs[0], "wide" if static and smoothing else operand)
+            if static and operand == "linear" and self._smooths_function(node.inputs[0]):
+                want(node.inputs[0], "wide")
             if not static:
                 want(node.inputs[1], "product")
         elif isinstance(node, fg.Softmax):
