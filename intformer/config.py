@@ -38,11 +38,12 @@ SERIAL_LIMITS = {
     "row_max": (8, 128),
     "functions": (0, 0),
     "group_scales": (False, False),
+    "row_scales": (False, False),
 }
 """Least and largest values with ``structure = "serial"``."""
 
 
-_OPTIONAL = ("functions", "group_scales")
+_OPTIONAL = ("functions", "group_scales", "row_scales")
 """Parameters of units that a core need not have."""
 
 
@@ -93,6 +94,10 @@ class CoreConfig:
         Whether weights can be quantized in groups along the contraction, with an integer scale
         for each group: a multiplier of 8 bits behind every column of the array. Needs ``cols`` of
         at most ``rows``.
+    row_scales:
+        Whether a product's moving operand can have a scale for each row (per-token dynamic
+        quantization): the row unit finds it, and the epilogue multiplies the row's sums by it, with
+        two more DSPs per lane.
     structure:
         ``parallel`` (a unit per kind of work, all at once) or ``serial`` (one small shared unit,
         for devices of a few thousand cells).
@@ -115,6 +120,7 @@ class CoreConfig:
     array: str = "dsp"
     multipliers: str = "dsp"
     group_scales: bool = False
+    row_scales: bool = False
     structure: str = "parallel"
 
     def __post_init__(self) -> None:

@@ -74,6 +74,7 @@ class Op(IntEnum):
     SOFTMAX = 9
     LAYERNORM = 10
     MOVE = 11
+    ROWSCALE = 12
 
     @property
     def unit(self) -> Unit | None:
@@ -94,6 +95,7 @@ _UNIT_OF = {
     Op.SOFTMAX: Unit.ROW,
     Op.LAYERNORM: Unit.ROW,
     Op.MOVE: Unit.MOVE,
+    Op.ROWSCALE: Unit.ROW,
 }
 
 
@@ -149,8 +151,10 @@ _POST = (
     Field("rows", _ROWS),
     Field("groups", 10),  # lane groups per row
     Field("tail", 5),  # valid lanes in the last group, 1..lanes
-    Field("src_mem", 1),  # POST_MEM only
-    Field("src", _ADDR),  # POST_MEM: first word; POST_ACC: first accumulator row
+    # POST_MEM: where the codes lie. POST_ACC: with src_mem 1 (wide) the sums of each row are
+    # multiplied by a factor, the first code of the row at src + row*src_stride; with 0 they are not.
+    Field("src_mem", 1),
+    Field("src", _ADDR),
     Field("src_sub", _SUB),
     Field("src_stride", _STRIDE),
     Field("dst_mem", 1),
@@ -172,6 +176,7 @@ _POST = (
     Field("hi", 16, signed=True),
     Field("zero_point", 16, signed=True),
     Field("function_en", 1),  # `table`: number of the function
+    Field("acc", 12),  # POST_ACC: first accumulator row
 )
 
 OPERATIONS: dict[Op, tuple[Field, ...]] = {
@@ -273,6 +278,18 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
         Field("lo", 16, signed=True),
         Field("hi", 16, signed=True),
         Field("zero_point", 16, signed=True),
+    ),
+    # Rows of `n` int16 codes in wide -> int8 codes in act, each row at a scale of its own, and the
+    # row's factor, an int16 code, in the first lane of the word at factor + row*factor_stride.
+    Op.ROWSCALE: (
+        Field("rows", _ROWS),
+        Field("n", 11),
+        Field("src", _ADDR),
+        Field("src_stride", _STRIDE),
+        Field("dst", _ADDR),
+        Field("dst_stride", _STRIDE),
+        Field("factor", _ADDR),
+        Field("factor_stride", _STRIDE),
     ),
     # for i0 < n0, i1 < n1, i2 < n2: dst element (d + i0*d0 + i1*d1 + i2*d2) = src element
     # (s + i0*s0 + i1*s1 + i2*s2), both in memory `mem`. Positions and strides are (word, lane)
