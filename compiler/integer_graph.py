@@ -65,8 +65,9 @@ class PostParams:
 
     ``bias`` (int32), ``mult`` (int16) and ``shift`` (uint8) have one entry per output channel
     (last axis), or one entry in all. ``residual`` names a tensor of the output's shape (or
-    broadcastable to it along leading axes). ``factor`` names the int16 tensor ``[..., M, 1]`` of the
-    factors of a product's rows: that of the :class:`RowScale` whose codes are its moving operand.
+    broadcastable to it along leading axes). ``factor``, for MatMul only, names the int16 tensor
+    ``[..., M, 1]`` of the factors of a product's rows: that of the :class:`RowScale` whose codes
+    are its moving operand.
     """
 
     bias: Array
