@@ -151,8 +151,8 @@ _POST = (
     Field("rows", _ROWS),
     Field("groups", 10),  # lane groups per row
     Field("tail", 5),  # valid lanes in the last group, 1..lanes
-    # POST_MEM: where the codes lie. POST_ACC: with src_mem 1 (wide) the sums of each row are
-    # multiplied by a factor, the first code of the row at src + row*src_stride; with 0 they are not.
+    # POST_MEM: where the codes lie. POST_ACC: with src_mem 1 (wide), where the factors of the
+    # rows lie, each in the first lane of its word; with 0 there are none.
     Field("src_mem", 1),
     Field("src", _ADDR),
     Field("src_sub", _SUB),

@@ -50,10 +50,10 @@ def row_scale(
 def row_codes(x: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """int8 codes of rows of int16 codes, each row at a scale of its own, and the rows' factors.
 
-    Codes and ``top`` are those of :func:`row_scale` with ``limit`` 127; the factor, ``[..., 1]``, is
-    ``top``, at most 32767 so that it is an int16 code. The scale of a row's codes is the scale of
-    ``x`` times ``factor / 127``: :func:`~intformer.reference.post` multiplies sums of products of
-    the codes by it.
+    Codes and ``top`` are those of :func:`row_scale` with ``limit`` 127; the factor, ``[..., 1]``,
+    is ``top``, at most 32767 so that it is an int16 code. The scale of a row's codes is the scale
+    of ``x`` times ``factor / 127``: :func:`~intformer.reference.post` multiplies sums of products
+    of the codes by it.
     """
     codes, top = row_scale(x, limit=127)
     return codes, np.minimum(top, LIMITS["int16"][1])[..., None]
