@@ -49,6 +49,12 @@ class Epilogue:
             self._require_signed(post.residual)
         if post.function is not None:
             self._require_function(post.function)
+        self.factor: Matrix | None = None
+        if post.factor is not None:
+            self._require_factors(post.factor)
+            low_factor = low.storage.positions(post.factor)
+            full = np.broadcast_to(low_factor, (*shape[:-1], 1))
+            self.factor = rows_of(np.ascontiguousarray(full))
 
     def _require_function(self, function: QuadraticTable) -> None:
         config, post = self.low.config, self.post
@@ -70,6 +76,12 @@ class Epilogue:
             check_function(function)
         except ValueError as error:
             raise UserError(f"{self.node}: {error}") from None
+
+    def _require_factors(self, tensor: str) -> None:
+        """What a RowScale made has its factors, so the core has ``row_scales``."""
+        dtype = self.low.graph.tensors[tensor].dtype
+        if dtype != "int16":
+            raise UserError(f"{self.node}: factors {tensor!r} must be int16, not {dtype}")
 
     def _require_signed(self, tensor: str) -> None:
         if self.low.graph.tensors[tensor].dtype == "uint8":
@@ -130,6 +142,9 @@ class Epilogue:
             named["res"] = (self.post.residual, self.res[rows, a:b])
         if src is not None:
             named["src"] = (src[0], src[1][rows, a:b])
+        elif self.factor is not None:
+            assert self.post.factor is not None
+            named["src"] = (self.post.factor, self.factor[rows])
         starts = [matrix[:, 0] for _, matrix in named.values()]
         units = [low.storage.width(tensor) for tensor, _ in named.values()]
         groups = row_words(b - a, lanes)
@@ -143,7 +158,7 @@ class Epilogue:
                 if role != "dst":
                     reads.append(low.words(tensor, matrix[run.first : run.end]))
             if acc is not None:
-                fields["src"] = place + run.first
+                fields["acc"] = place + run.first
             draft = Draft(
                 Op.POST_MEM if acc is None else Op.POST_ACC,
                 fields,

@@ -56,7 +56,13 @@ def _fields(asm: Routines) -> None:
     asm.io(Io.FLAGS, "post_flags")
     # POST_ACC: elements of an accumulator row are next to each other.
     asm.jump_unless(Condition.F0, "post_row")
-    asm.add("source_row", ACCUMULATOR)
+    asm.field(1, None)
+    asm.field(12, "source_row")
+    for _ in range(2):  # rows of four
+        asm.op(Micro.ADD, "source_row")
+        asm.op(Micro.ST, "source_row")
+    asm.op(Micro.ADD, ACCUMULATOR)
+    asm.op(Micro.ST, "source_row")
     asm.op(Micro.LD, COLS)
     asm.op(Micro.ST, "source_stride")
 

@@ -1,4 +1,4 @@
-"""What SOFTMAX and LAYERNORM do."""
+"""What SOFTMAX, LAYERNORM and ROWSCALE do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from intformer import reference
 from intformer.isa import Instruction, Mem
 from intformer.sim.iss.machine import Array, Machine, SimulationError, Write
 
-__all__ = ["layernorm", "softmax"]
+__all__ = ["layernorm", "rowscale", "softmax"]
 
 
 def softmax(machine: Machine, ins: Instruction) -> list[Write]:
@@ -41,6 +41,20 @@ def layernorm(machine: Machine, ins: Instruction) -> list[Write]:
     )
     index = _row_index(machine, ins, "dst", ins["dst_mem"])
     return [Write(Mem(ins["dst_mem"]).name.lower(), index.ravel(), codes.ravel())]
+
+
+def rowscale(machine: Machine, ins: Instruction) -> list[Write]:
+    """int8 codes in ``act``, and factors in ``wide``, of rows of int16 codes in ``wide``."""
+    _check_row(machine, ins)
+    if not machine.config.row_scales:
+        raise SimulationError("ROWSCALE, but the core has no row_scales")
+    x = machine.read_codes(Mem.WIDE, _row_index(machine, ins, "src", Mem.WIDE))
+    codes, factors = reference.row_codes(x)
+    words = ins["factor"] + np.arange(ins["rows"]) * ins["factor_stride"]
+    return [
+        Write("act", _row_index(machine, ins, "dst", Mem.ACT).ravel(), codes.ravel()),
+        Write("wide", words * machine.width(Mem.WIDE), factors.ravel()),
+    ]
 
 
 def _check_row(machine: Machine, ins: Instruction) -> None:
