@@ -54,11 +54,12 @@ def _fields(asm: Routines) -> None:
     for name in ("low", "high", "zero_point"):
         asm.field(16, name, signed=True)
     asm.io(Io.FLAGS, "post_flags")
-    # POST_ACC: elements of an accumulator row are next to each other.
-    asm.jump_unless(Condition.F0, "post_row")
     asm.field(1, None)
-    asm.field(12, "source_row")
-    for _ in range(2):  # rows of four
+    asm.field(12, None)
+    asm.jump_unless(Condition.F0, "post_row")
+    # POST_ACC: elements of an accumulator row are next to each other.
+    asm.op(Micro.ST, "source_row")
+    for _ in range(2):  # times COLS
         asm.op(Micro.ADD, "source_row")
         asm.op(Micro.ST, "source_row")
     asm.op(Micro.ADD, ACCUMULATOR)
