@@ -68,8 +68,8 @@ OPERATION_TEXTS: dict[Op, str] = {
         "codes in `wide`. Parameter entries hold beta as bias, gamma as mult, and shift."
     ),
     Op.ROWSCALE: (
-        "int8 codes in `act` of `rows` rows of `n` int16 codes in `wide`, each row at its own scale: "
-        "`round(x * 127 / top)`, half up, with `top` the row's largest magnitude. The factor "
+        "int8 codes in `act` of `rows` rows of `n` int16 codes in `wide`, each row at its own "
+        "scale: `round(x * 127 / top)`, half up, with `top` the row's largest magnitude. The factor "
         "of row t, `min(top, 32767)`, goes to the first lane of word `factor + t*factor_stride` of "
         "`wide`. Cores with `row_scales` only."
     ),
