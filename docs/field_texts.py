@@ -69,9 +69,9 @@ OPERATION_TEXTS: dict[Op, str] = {
     ),
     Op.ROWSCALE: (
         "int8 codes in `act` of `rows` rows of `n` int16 codes in `wide`, each row at its own "
-        "scale: `round(x * 127 / top)`, half up, with `top` the row's largest magnitude. The factor "
-        "of row t, `min(top, 32767)`, goes to the first lane of word `factor + t*factor_stride` of "
-        "`wide`. Cores with `row_scales` only."
+        "scale: `round(x * 127 / top)`, half up, with `top` the row's largest magnitude. The "
+        "factor of row t, `min(top, 32767)`, goes to the first lane of word "
+        "`factor + t*factor_stride` of `wide`. Cores with `row_scales` only."
     ),
     Op.MOVE: (
         "For i0 < `n0`, i1 < `n1`, i2 < `n2`: element `dst + i0*d0 + i1*d1 + i2*d2` = element "
