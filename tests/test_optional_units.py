@@ -268,6 +268,27 @@ def test_a_core_without_row_scales_refuses_them() -> None:
     )
 
 
+def test_factors_are_checked() -> None:
+    b = GraphBuilder(0)
+    x = b.input((3, 8), "int16")
+    name = b.linear(x, 4, scaled=True)
+    post, graph = b.graph.nodes[-1].post, b.finish(name)
+    factor = post.factor
+    post.factor = x
+    _refused(graph, CORES[0], r"n1: factors 't0' must be int16 \(3, 1\), not int16 \(3, 8\)")
+    post.factor = factor
+    graph.tensors[factor].dtype = "int8"
+    _refused(graph, CORES[0], "n0: rows of int16 to int8 with factors of int8; only")
+
+
+def test_what_is_stored_has_no_factors() -> None:
+    b = GraphBuilder(0)
+    _, factor = b.row_scale(b.input((3, 8), "int16"))
+    name = b.pointwise(b.graph.inputs[0])
+    b.graph.nodes[-1].post.factor = factor
+    _refused(b.finish(name), CORES[0], "n1: only the rows of a product can have factors")
+
+
 def test_a_function_must_fit_its_tensor() -> None:
     b = GraphBuilder(0)
     graph = b.finish(with_function(b, b.linear(b.input((2, 8)), 4), table("gelu")))

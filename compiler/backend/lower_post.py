@@ -51,10 +51,8 @@ class Epilogue:
             self._require_function(post.function)
         self.factor: Matrix | None = None
         if post.factor is not None:
-            self._require_factors(post.factor)
-            low_factor = low.storage.positions(post.factor)
-            full = np.broadcast_to(low_factor, (*shape[:-1], 1))
-            self.factor = rows_of(np.ascontiguousarray(full))
+            self._require_factors(post.factor, (*shape[:-1], 1))
+            self.factor = rows_of(low.storage.positions(post.factor))
 
     def _require_function(self, function: QuadraticTable) -> None:
         config, post = self.low.config, self.post
@@ -77,11 +75,18 @@ class Epilogue:
         except ValueError as error:
             raise UserError(f"{self.node}: {error}") from None
 
-    def _require_factors(self, tensor: str) -> None:
-        """What a RowScale made has its factors, so the core has ``row_scales``."""
-        dtype = self.low.graph.tensors[tensor].dtype
-        if dtype != "int16":
-            raise UserError(f"{self.node}: factors {tensor!r} must be int16, not {dtype}")
+    def _require_factors(self, name: str, shape: tuple[int, ...]) -> None:
+        config, tensor = self.low.config, self.low.graph.tensors[name]
+        if not config.row_scales:
+            raise UserError(
+                f"{self.node}: rows with factors, but the core {config.name!r} cannot multiply by "
+                "them; set row_scales"
+            )
+        if tensor.dtype != "int16" or tuple(tensor.shape) != shape:
+            raise UserError(
+                f"{self.node}: factors {name!r} must be int16 {shape}, not {tensor.dtype} "
+                f"{tuple(tensor.shape)}"
+            )
 
     def _require_signed(self, tensor: str) -> None:
         if self.low.graph.tensors[tensor].dtype == "uint8":
@@ -216,6 +221,8 @@ def lower_pointwise(low: Lowering, node: Pointwise) -> None:
     """POST_MEM over row runs and column segments, in pieces that come as their source does."""
     epilogue = Epilogue(low, node.name, node.post, node.output)
     (source,) = node.inputs
+    if node.post.factor is not None:
+        raise UserError(f"{node.name}: only the rows of a product can have factors")
     epilogue._require_signed(source)
     shape = low.graph.tensors[node.output].shape
     src = rows_of(np.ascontiguousarray(np.broadcast_to(low.storage.positions(source), shape)))
