@@ -294,19 +294,11 @@ class RowUnit(wiring.Component):
         ]
         chosen = Signal(attrs={"keep": 1})
         m.d.sync += chosen.eq(is_scale)
-        # Only one of the two has a write for wide. What the port's other lanes have does not count.
+        # Only one of the two has a write for wide.
         port, codes, ours = self.wide_write.req, writer.wide.req, factors.wide.req
-        first, others = slice(0, 16), slice(16, None)
         m.d.comb += [
             port.valid.eq(codes.valid | ours.valid),
-            *(
-                port.payload[name].eq(Mux(chosen, ours.payload[name], codes.payload[name]))
-                for name in ("word", "sub", "mask")
-            ),
-            port.payload.data[first].eq(
-                Mux(chosen, ours.payload.data[first], codes.payload.data[first])
-            ),
-            port.payload.data[others].eq(codes.payload.data[others]),
+            port.payload.eq(Mux(chosen, ours.payload, codes.payload)),
             codes.ready.eq(port.ready),
             ours.ready.eq(port.ready),
         ]
