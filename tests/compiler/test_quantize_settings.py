@@ -60,13 +60,13 @@ def test_groups_are_solved() -> None:
     ("kwargs", "message"),
     [
         ({"weights": "int2"}, "one of int8, int4, int4-g32, int4-g128, not 'int2'"),
-        ({"activations": "w8"}, "int8 or mixed, not 'w8'"),
+        ({"activations": "w8"}, "one of int8, mixed, token, not 'w8'"),
         ({"overrides": {"a": {"bits": 4}}}, "'a': unknown setting 'bits'; settings: activations"),
         ({"overrides": {"a": {"weights": "int3"}}}, "'a': weights must be one of int8, int4"),
         ({"overrides": {"a": {"operand": 16}}}, "'a': operand must be one of int8, int16, auto"),
         ({"overrides": {"a": {"smoothing": 2}}}, "'a': smoothing must be 0 to 1, or search, not 2"),
         ({"overrides": {"a": {"headroom": True}}}, "'a': headroom must be 1 to 1024, not True"),
-        ({"overrides": {"a": {"activations": "x"}}}, "'a': activations must be int8 or mixed"),
+        ({"overrides": {"a": {"activations": "x"}}}, "'a': activations must be one of int8, mixed"),
     ],
 )
 def test_bad_settings(kwargs, message: str) -> None:
