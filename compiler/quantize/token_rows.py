@@ -17,7 +17,7 @@ from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler.quantize.calibrate import Ranges
 from intformer.compiler.quantize.scales import Coding, is_int8, symmetric
-from intformer.compiler.quantize.settings import Layer, Settings
+from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.sites import Site
 from intformer.compiler.quantize.smoothing import FittedOperand, fit_operand
 
@@ -80,10 +80,10 @@ class TokenRows:
 
     def coding(self, name: str) -> Coding:
         """int16 coding of the smoothed value."""
-        found = self.smoothing(name)
+        found, site = self.smoothing(name), self._site(self.origin(name))
         assert found is not None
-        headroom = self._layer(self.origin(name)).headroom
-        return symmetric("int16", *found.limits, headroom=headroom)
+        assert site is not None
+        return symmetric("int16", *found.limits, headroom=self.settings.at(site.node).headroom)
 
     def origin(self, name: str) -> str:
         """The value that a chain of views starts from which keep the last axis as it is."""
@@ -115,11 +115,10 @@ class TokenRows:
                 found.add(current)
         return found
 
-    def _layer(self, origin: str) -> Layer:
-        """The settings of the layer that computes a value."""
+    def _site(self, origin: str) -> Site | None:
+        """The site that computes a value, if it is one alone."""
         sources = self._sources(origin)
-        site = self._sites.get(min(sources)) if len(sources) == 1 else None
-        return self.settings.base if site is None else self.settings.at(site.node)
+        return self._sites.get(min(sources)) if len(sources) == 1 else None
 
     def _fit(self) -> dict[str, FittedOperand]:
         readers: dict[str, list[fg.MatMul]] = {}
@@ -127,7 +126,8 @@ class TokenRows:
             readers.setdefault(self.origin(node.inputs[0]), []).append(node)
         result: dict[str, FittedOperand] = {}
         for origin, nodes in readers.items():
-            smooth = self._layer(origin).smoothing
+            site = self._site(origin)
+            smooth = 0.0 if site is None else self.settings.at(site.node).smoothing
             names = {node.inputs[0] for node in nodes}
             rows = [part for name in sorted(names) for part in self.ranges.rows.get(name, ())]
             if not smooth or not sum(map(len, rows)) or not self._can_copy(origin):
