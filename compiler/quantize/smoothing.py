@@ -66,17 +66,18 @@ def fit_operand(
     alpha: float | str,
     clip: bool,
     per_row: bool = False,
+    worth: float = 1.0,
 ) -> FittedOperand:
     """Fit the int8 codes of a linear layer's input.
 
     ``channels``: the range of each channel; ``rows``: samples; ``matrices``, ``formats``: the
     weights of the layers that read it; ``alpha``: the exponent, or ``"search"``; ``clip``:
     whether the limits are those of the least squared error; ``per_row``: whether each row has a
-    scale of its own.
+    scale of its own; ``worth``: see :func:`search`.
     """
     low, high = channels
     if alpha == "search":
-        alpha = search(low, high, rows, matrices, formats, per_row=per_row)
+        alpha = search(low, high, rows, matrices, formats, per_row=per_row, worth=worth)
     assert not isinstance(alpha, str)
     scales = smoothing_vector(low, high, np.concatenate(matrices), alpha)
     limits = float((low / scales).min()), float((high / scales).max())
@@ -124,12 +125,14 @@ def search(
     formats: list[WeightFormat],
     *,
     per_row: bool = False,
+    worth: float = 1.0,
 ) -> float:
     """The exponent of :data:`ALPHAS` with the least squared error of the layers' outputs.
 
     ``rows``: sampled inputs ``[n, channels]``; ``matrices``: the weights of the layers. Each
     layer's error counts relative to its output. ``per_row``: codes of each row at a scale of its
-    own, rather than one for all that holds ``low`` to ``high``.
+    own, rather than one for all that holds ``low`` to ``high``. ``worth``: the share of the error
+    without smoothing that smoothing must at least come below.
     """
     x = _thin(np.asarray(rows, np.float64))
     weights = np.concatenate([np.asarray(m, np.float64) for m in matrices])
@@ -147,7 +150,7 @@ def search(
             spent = np.square(have - want).sum() + np.square(x @ (rounded - real).T).sum()
             error += float(spent / max(np.square(want - want.mean(axis=0)).sum(), 1e-30))
         if error < best:
-            best, result = error, alpha
+            best, result = error * (worth if alpha == 0 else 1.0), alpha
     return result
 
 

@@ -21,12 +21,14 @@ from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.sites import Site
 from intformer.compiler.quantize.smoothing import FittedOperand, fit_operand
 
-__all__ = ["ROW_TOP", "TokenRows", "keeps_channels", "largest_sums"]
+__all__ = ["COPY_WORTH", "ROW_TOP", "TokenRows", "keeps_channels", "largest_sums"]
 
 Array = NDArray[Any]
 
 ROW_TOP = 127
 """The largest magnitude of a row's codes."""
+COPY_WORTH = 2 / 3
+"""A copy for the sake of smoothing must bring the layers' error below this share of it."""
 _FACTOR_TOP = reference.LIMITS["int16"][1]
 
 
@@ -93,6 +95,11 @@ class TokenRows:
                 return name
             (name,) = maker.inputs
 
+    def _by_norm(self, origin: str) -> bool:
+        """Whether a LayerNorm makes the smoothed codes of a value, rather than a copy."""
+        maker = self._makers.get(origin)
+        return isinstance(maker, fg.LayerNorm) and self.settings.at(maker).norm == "dual"
+
     def _suits(self, node: fg.MatMul) -> bool:
         matrix = self.graph.values[node.inputs[1]].const
         if matrix is None or self.settings.at(node).scales != "token" or is_int8(matrix):
@@ -141,6 +148,7 @@ class TokenRows:
                 alpha=smooth,
                 clip=False,
                 per_row=True,
+                worth=1.0 if self._by_norm(origin) else COPY_WORTH,
             )
             if found.alpha:
                 result |= {node.output: found for node in nodes}
