@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 ROW_TOP = 127
 """The largest magnitude of a row's codes."""
-COPY_WORTH = 2 / 3
+COPY_WORTH = 0.5
 """A copy for the sake of smoothing must bring the layers' error below this share of it."""
 _FACTOR_TOP = reference.LIMITS["int16"][1]
 
