@@ -32,6 +32,8 @@ Array = NDArray[Any]
 
 _BIAS_TOP = 1 << 30
 """Largest bias before zero points, and largest sum of products: half of an accumulator each."""
+_SUMS_TOP = 1 << 29
+"""Largest sum of products of the real weights, times a row's factor: rounding can double it."""
 _INT16_TOP = reference.LIMITS["int16"][1]
 
 
@@ -247,7 +249,7 @@ class Products(Tensors):
         """
         matrix = np.asarray(self.graph.values[node.inputs[1]].const, np.float64)
         real_sums = np.zeros(len(matrix))
-        if factors is not None:  # they make sums so large that groups of weights can need a limit
+        if factors is not None:  # they can make sums of weights in groups exceed 32 bits
             real_sums = largest_sums(matrix if found is None else matrix * found.scales)
         weights, real = self.solver.weights(
             node,
@@ -256,7 +258,7 @@ class Products(Tensors):
             [self._codings[name] for name in operand],
             None if found is None else found.scales,
             floor=lambda bias: np.maximum(
-                np.abs(bias) / (unit * abs(node.factor) * _BIAS_TOP), real_sums / _BIAS_TOP
+                np.abs(bias) / (unit * abs(node.factor) * _BIAS_TOP), real_sums / _SUMS_TOP
             ),
             factor=factors,
         )
