@@ -189,7 +189,7 @@ FIELDS: dict[Op, dict[str, str]] = {
     },
     Op.ROWSCALE: {
         "rows": "rows, at least 1",
-        "n": "elements per row, 1 to `row_max`",
+        "n": "elements per row, 1 to `row_scales`",
         "src": "first word in `wide`",
         "src_stride": "words from row to row",
         "dst": "first word in `act`",

@@ -144,6 +144,7 @@ HEADER = (
 _ADDR = 18  # word address in a scratchpad
 _ROWS = 12  # number of rows
 _STRIDE = 12  # words from one row to the next
+_LENGTH = 13  # elements of a row
 _SUB = 4  # lane group within an activation word
 _LANE = 6  # lane within a word, for MOVE
 
@@ -251,7 +252,7 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # j < len0 + i*len_step, and, if mask_en, the byte at the same place of the mask is not 0.
     Op.SOFTMAX: (
         Field("rows", _ROWS),
-        Field("n", 11),
+        Field("n", _LENGTH),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst", _ADDR),
@@ -267,7 +268,7 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # (beta as bias, gamma as mult, shift) from group `param` on.
     Op.LAYERNORM: (
         Field("rows", _ROWS),
-        Field("n", 11),
+        Field("n", _LENGTH),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst_mem", 1),
@@ -283,7 +284,7 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # row's factor, an int16 code, in the first lane of the word at factor + row*factor_stride.
     Op.ROWSCALE: (
         Field("rows", _ROWS),
-        Field("n", 11),
+        Field("n", _LENGTH),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst", _ADDR),

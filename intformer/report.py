@@ -223,7 +223,7 @@ def describe_config(figures: dict[str, Any]) -> str:
             *([f"  functions           {n} of int16 codes"] if (n := f.get("functions")) else []),
             *(["  weights             also in groups with scales"] if "group_scales" in f else []),
             f"  longest row         {f['row_max']} elements in softmax and LayerNorm",
-            *(["  rows                also with scales of their own"] if "row_scales" in f else []),
+            *([f"  scales of rows      {n} elements"] if (n := f.get("row_scales")) else []),
             f"  queues              {f['queue_depth']} instructions per unit",
         ]
     )

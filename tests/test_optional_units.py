@@ -18,7 +18,7 @@ from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import IntGraph, MatMul, PostParams, execute
 from intformer.compiler.stationary import clip_stationary
 from intformer.config import CoreConfig
-from intformer.errors import ConfigError, UserError
+from intformer.errors import ConfigError, DoesNotFit, UserError
 from intformer.function_layout import pack_function, unpack_function
 from intformer.hw.units.functions import Coding, find_function, quadratic_coefficients
 from intformer.isa import Mem, Op
@@ -26,13 +26,13 @@ from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import verify_levels
 
 CORES = (
-    dataclasses.replace(CONFIGS[0], name="r4c4f", functions=1, group_scales=True, row_scales=True),
+    dataclasses.replace(CONFIGS[0], name="r4c4f", functions=1, group_scales=True, row_scales=64),
     dataclasses.replace(
         CONFIGS[1],
         name="r8c4pf",
         functions=2,
         group_scales=True,
-        row_scales=True,
+        row_scales=300,
         multipliers="luts",
     ),
 )
@@ -264,8 +264,14 @@ def test_a_core_without_functions_refuses_them() -> None:
 
 def test_a_core_without_row_scales_refuses_them() -> None:
     _refused(
-        _row_scaled(GraphBuilder(0)), CONFIGS[0], "rows with scales of their own, but the core"
+        _row_scaled(GraphBuilder(0)), CONFIGS[0], "cannot find them; set row_scales to at least 22"
     )
+
+
+def test_longer_rows_than_the_core_takes_are_refused() -> None:
+    graph = _row_scaled(GraphBuilder(0))
+    with pytest.raises(DoesNotFit, match="n1: .* raise row_scales to at least 22"):
+        build_program(graph, dataclasses.replace(CORES[0], row_scales=20))
 
 
 def test_factors_are_checked() -> None:
@@ -300,7 +306,7 @@ def test_a_function_must_fit_its_tensor() -> None:
     [
         ({"functions": 5}, "functions must be from 0 to 4"),
         ({"functions": True}, "functions must be an integer"),
-        ({"row_scales": 1}, "row_scales must be true or false"),
+        ({"row_scales": 5}, "row_scales must be 0, or from 8 to 2048, not 5"),
         ({"group_scales": 1}, "group_scales must be true or false"),
         ({"group_scales": True, "rows": 2}, r"cols of at most rows \(2\)"),
     ],
@@ -310,7 +316,7 @@ def test_config(change: dict[str, Any], message: str) -> None:
         dataclasses.replace(CONFIGS[0], **change)
 
 
-@pytest.mark.parametrize("change", [{"functions": 1}, {"group_scales": True}, {"row_scales": True}])
+@pytest.mark.parametrize("change", [{"functions": 1}, {"group_scales": True}, {"row_scales": 8}])
 def test_serial_cores_have_none(change: dict[str, Any]) -> None:
     serial = CoreConfig(
         name="s", rows=4, cols=4, lanes=1, bus_bytes=1, structure="serial",

@@ -21,11 +21,12 @@ LENGTH_MAX = 2048
 ROW_LATENCY = 80
 
 
-def _check_row(low: Lowering, name: str, n: int) -> None:
-    if n > low.config.row_max:
+def _check_row(low: Lowering, name: str, n: int, parameter: str = "row_max") -> None:
+    most = getattr(low.config, parameter)
+    if n > most:
         raise DoesNotFit(
-            f"{name}: the row unit takes rows of {low.config.row_max} elements, this one has {n}; "
-            f"raise row_max to at least {n}"
+            f"{name}: the row unit takes rows of {most} elements, this one has {n}; "
+            f"raise {parameter} to at least {n}"
         )
 
 
@@ -135,12 +136,12 @@ def lower_row_scale(low: Lowering, node: RowScale) -> None:
     (x,) = node.inputs
     tensors = [low.graph.tensors[name] for name in (x, node.output, node.factor)]
     n = tensors[0].shape[-1]
-    _check_row(low, node.name, n)
     if not low.config.row_scales:
         raise UserError(
-            f"{node.name}: rows with scales of their own, but the core {low.config.name!r} cannot "
-            "find them; set row_scales"
+            f"{node.name}: rows of {n} elements with scales of their own, but the core "
+            f"{low.config.name!r} cannot find them; set row_scales to at least {n}"
         )
+    _check_row(low, node.name, n, "row_scales")
     if [t.dtype for t in tensors] != ["int16", "int8", "int16"]:
         raise UserError(
             f"{node.name}: rows of {tensors[0].dtype} to {tensors[1].dtype} with factors of "

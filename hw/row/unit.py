@@ -74,7 +74,7 @@ class RowUnit(wiring.Component):
         )
         self._scale = None
         if config.row_scales:
-            self._scale = RowScale(lanes=lanes, row_max=config.row_max, target=target)
+            self._scale = RowScale(lanes=lanes, row_max=config.row_scales, target=target)
         address = data.StructLayout({"index": 8, "table": 2})
         super().__init__(
             {
@@ -101,7 +101,7 @@ class RowUnit(wiring.Component):
         if op == Op.SOFTMAX:
             timing = RowSoftmax.timing_of(lanes=config.lanes, exp_latency=READ_LATENCY)
         elif op == Op.ROWSCALE:
-            timing = _scale_timing(config.lanes, config.row_max)
+            timing = _scale_timing(config.lanes, config.row_scales)
         else:
             timing = RowLayerNorm.timing_of(
                 lanes=config.lanes, row_max=config.row_max, multipliers=config.multipliers
@@ -120,7 +120,8 @@ class RowUnit(wiring.Component):
         connect(m, flipped(self.act_write), writer.act)
 
         body, job = Signal(BODY_BITS), Signal(row_job_layout())
-        final, more_rows = Signal(11), Signal(12)
+        longest = max(self._config.row_max, self._config.row_scales)
+        final, more_rows = Signal(range(longest)), Signal(12)
         is_softmax = Signal()
         is_op: dict[Op, Value] = {Op.SOFTMAX: is_softmax, Op.LAYERNORM: ~is_softmax}
         if self._scale is not None:

@@ -95,7 +95,7 @@ def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> 
         shared = ins.op == Op.POST_MEM and ins["res_en"]
         reads = 2 if shared and ins["src_mem"] == ins["res_mem"] == Mem.ACT else 1
         groups = ins["rows"] * ins["groups"] * reads
-        factors = config.row_scales and ins.op == Op.POST_ACC and ins["src_mem"] == Mem.WIDE
+        factors = config.row_scales > 0 and ins.op == Op.POST_ACC and ins["src_mem"] == Mem.WIDE
         return grants + PostUnit.instruction_cycles(
             config, ins.op, groups=groups, residual=bool(ins["res_en"]), factors=factors
         )

@@ -32,7 +32,7 @@ def _config(
     lanes: int,
     multipliers: str = "dsp",
     functions: int = 0,
-    row_scales: bool = False,
+    row_scales: int = 0,
 ) -> CoreConfig:
     return CoreConfig(
         name="bench",
@@ -178,11 +178,11 @@ def test_applies_functions_on_icarus() -> None:
 @pytest.mark.parametrize(
     ("shape", "stall"),
     [
-        ((3, 2, 1, "dsp", 0, True), 0.0),
-        ((6, 4, 2, "dsp", 0, True), 0.0),
-        ((6, 4, 2, "dsp", 0, True), 0.3),
-        ((12, 8, 4, "luts", 0, True), 0.8),
-        ((4, 4, 2, "dsp", 1, True), 0.3),
+        ((3, 2, 1, "dsp", 0, 64), 0.0),
+        ((6, 4, 2, "dsp", 0, 64), 0.0),
+        ((6, 4, 2, "dsp", 0, 64), 0.3),
+        ((12, 8, 4, "luts", 0, 64), 0.8),
+        ((4, 4, 2, "dsp", 1, 64), 0.3),
     ],
     ids=str,
 )
@@ -197,7 +197,7 @@ def test_applies_factors(shape: tuple, stall: float) -> None:
 
 
 def test_applies_factors_on_icarus() -> None:
-    shape = (4, 4, 2, "dsp", 0, True)
+    shape = (4, 4, 2, "dsp", 0, 64)
     run_bench(
         PostUnit(_config(*shape)),
         module="test_post",
@@ -212,9 +212,9 @@ STATED = [
     *SHAPES,
     (4, 4, 2, "dsp", 1),
     (4, 4, 2, "luts", 2),
-    (4, 4, 4, "dsp", 0, True),
-    (6, 4, 2, "luts", 0, True),
-    (6, 6, 1, "dsp", 1, True),
+    (4, 4, 4, "dsp", 0, 64),
+    (6, 4, 2, "luts", 0, 64),
+    (6, 6, 1, "dsp", 1, 64),
 ]
 
 

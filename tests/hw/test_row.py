@@ -15,8 +15,11 @@ from intformer.hw.row.unit import RowUnit
 from intformer.isa import Instruction, Op
 from intformer.sim.runner import bench_options, run_bench
 
+LONGEST = 70
+"""Elements of the longest row that gets a scale."""
 
-def _config(rows: int, lanes: int, row_scales: bool = False) -> CoreConfig:
+
+def _config(rows: int, lanes: int, row_scales: int = 0) -> CoreConfig:
     return CoreConfig(
         name="bench",
         rows=rows,
@@ -164,7 +167,7 @@ async def _begin(dut) -> tuple[_Cases, CoreConfig, random.Random]:
     options = bench_options()
     dut._log.info("seed %d", options["seed"])
     rng = random.Random(options["seed"])
-    config = _config(options["rows"], options["lanes"], options.get("row_scales", False))
+    config = _config(options["rows"], options["lanes"], options.get("row_scales", 0))
     pads = row_bench.Scratchpads(config, rng=rng)
     await streams.start(dut, inputs=dict.fromkeys(row_bench.INPUTS, 0))
     return _Cases(pads, rng=rng), config, rng
@@ -175,9 +178,11 @@ async def executes(dut):
     cases, config, rng = await _begin(dut)
     for trial in range(bench_options()["count"]):
         rows = rng.choice([1, 2, 5])
-        n = rng.choice([1, config.lanes, config.row_max, rng.randint(1, config.row_max)])
+        scales = config.row_scales > 0 and rng.random() < 0.5
+        most = config.row_scales if scales else config.row_max
+        n = rng.choice([1, config.lanes, most, rng.randint(1, most)])
         flag = bool(trial & 2)
-        if config.row_scales and rng.random() < 0.5:
+        if scales:
             instruction = cases.rowscale(rows, n)
         elif trial & 1:
             instruction = cases.softmax(rows, n, masked=flag)
@@ -202,6 +207,7 @@ async def takes_the_stated_cycles(dut):
         stated = RowUnit.instruction_cycles(config, Op.LAYERNORM, rows=rows, n=n)
         assert cycles == stated, f"{instruction}: {cycles} cycles, not {stated}"
         if config.row_scales:
+            n += config.row_scales - config.row_max if n == config.row_max else 0
             instruction = cases.rowscale(rows, n)
             cycles = await row_bench.execute(dut, cases.pads, instruction, stall=0.0)
             stated = RowUnit.instruction_cycles(config, Op.ROWSCALE, rows=rows, n=n)
@@ -236,14 +242,14 @@ def test_takes_the_stated_cycles(rows: int, lanes: int) -> None:
 @pytest.mark.parametrize(("rows", "lanes"), [(4, 1), (6, 2), (12, 4)])
 def test_scales_rows(simulator: str, rows: int, lanes: int) -> None:
     run_bench(
-        RowUnit(_config(rows, lanes, row_scales=True)),
+        RowUnit(_config(rows, lanes, row_scales=LONGEST)),
         module="test_row",
         simulator=simulator,
         testcase="executes",
         options={
             "rows": rows,
             "lanes": lanes,
-            "row_scales": True,
+            "row_scales": LONGEST,
             "count": 48 if simulator == "verilator" else 8,
         },
         seed=13,
@@ -253,9 +259,9 @@ def test_scales_rows(simulator: str, rows: int, lanes: int) -> None:
 @pytest.mark.parametrize(("rows", "lanes"), [(4, 1), (6, 2), (12, 4)])
 def test_scales_rows_in_the_stated_cycles(rows: int, lanes: int) -> None:
     run_bench(
-        RowUnit(_config(rows, lanes, row_scales=True)),
+        RowUnit(_config(rows, lanes, row_scales=LONGEST)),
         module="test_row",
         testcase="takes_the_stated_cycles",
-        options={"rows": rows, "lanes": lanes, "row_scales": True},
+        options={"rows": rows, "lanes": lanes, "row_scales": LONGEST},
         seed=14,
     )

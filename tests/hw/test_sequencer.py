@@ -30,7 +30,7 @@ TAG = {Op.LOAD: "addr", Op.FETCH_ACT: "base", Op.MATMUL: "base", Op.POST_ACC: "s
 }
 
 
-def config(bus_bytes: int, row_scales: bool) -> CoreConfig:
+def config(bus_bytes: int, row_scales: int) -> CoreConfig:
     return CoreConfig(
         name="t",
         rows=4,
@@ -193,8 +193,8 @@ async def unknown_operation(dut):
 
 
 @both_simulators
-@pytest.mark.parametrize(("bus_bytes", "row_scales"), [(1, False), (4, True), (16, False)])
-def test_sequencer(simulator: str, bus_bytes: int, row_scales: bool) -> None:
+@pytest.mark.parametrize(("bus_bytes", "row_scales"), [(1, 0), (4, 64), (16, 0)])
+def test_sequencer(simulator: str, bus_bytes: int, row_scales: int) -> None:
     run_bench(
         Sequencer(config(bus_bytes, row_scales)),
         module="test_sequencer",
