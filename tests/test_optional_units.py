@@ -270,7 +270,7 @@ def test_a_core_without_row_scales_refuses_them() -> None:
 
 def test_longer_rows_than_the_core_takes_are_refused() -> None:
     graph = _row_scaled(GraphBuilder(0))
-    with pytest.raises(DoesNotFit, match="n1: .* raise row_scales to at least 22"):
+    with pytest.raises(DoesNotFit, match=r"n1: .* raise row_scales to at least 22"):
         build_program(graph, dataclasses.replace(CORES[0], row_scales=20))
 
 
