@@ -22,9 +22,12 @@ __all__ = ["SCHEMES", "compare", "measure", "report", "spearman"]
 Array = NDArray[Any]
 
 _MIXED = {"activations": "mixed"}
+_TOKEN = {"activations": "token"}
 SCHEMES: dict[str, dict[str, Any]] = {
     "W8A8": {"weights": "int8", **_MIXED},
     "W4(g32)A8": {"weights": "int4-g32", **_MIXED},
+    "W8A8, token": {"weights": "int8", **_TOKEN},
+    "W4(g32)A8, token": {"weights": "int4-g32", **_TOKEN},
     "W4(g128)A8": {"weights": "int4-g128", **_MIXED},
     "W4A8, per channel": {"weights": "int4", **_MIXED},
     "W8A8, plain int8": {"weights": "int8", "activations": "int8"},
@@ -35,6 +38,11 @@ SCHEMES: dict[str, dict[str, Any]] = {
         **_MIXED,
         "overrides": {"*": {"operand": "int8"}},
     },
+    "W8A8, token, no smoothing": {
+        "weights": "int8",
+        **_TOKEN,
+        "overrides": {"*": {"smoothing": 0.0}},
+    },
     "W4(g32)A8, rounded weights": {
         "weights": "int4-g32",
         **_MIXED,
@@ -42,7 +50,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
     },
 }
 """What is measured: arguments of the quantizer by name."""
-REQUIRED = {"W8A8": 0.9985, "W4(g32)A8": 0.980}
+REQUIRED = {"W8A8": 0.9985, "W8A8, token": 0.9985, "W4(g32)A8": 0.980}
 """Least mean cosine that the project asks of a scheme."""
 _PADDED = 8  # sentences that also run on a longer graph
 

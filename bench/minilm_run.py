@@ -46,6 +46,7 @@ REQUIRED = 0.85
 SCHEMES = {
     "W8A8, plain int8": ("int8", "int8"),
     "W8A8": ("int8", "mixed"),
+    "W8A8, token": ("int8", "token"),
     "W4(g32)A8": ("int4-g32", "mixed"),
     "W4A8, plain int8": ("int4", "int8"),
 }
@@ -56,6 +57,8 @@ CASES = [
     ("W4A8, plain int8", 2),
     ("W8A8", 4),
     ("W8A8", 2),
+    ("W8A8, token", 4),
+    ("W8A8, token", 2),
     ("W4(g32)A8", 2),
 ]
 """Scheme, and bytes per cycle of external memory."""

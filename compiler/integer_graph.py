@@ -26,6 +26,7 @@ __all__ = [
     "Node",
     "Pointwise",
     "PostParams",
+    "RowScale",
     "Softmax",
     "Tensor",
     "View",
@@ -64,7 +65,9 @@ class PostParams:
 
     ``bias`` (int32), ``mult`` (int16) and ``shift`` (uint8) have one entry per output channel
     (last axis), or one entry in all. ``residual`` names a tensor of the output's shape (or
-    broadcastable to it along leading axes).
+    broadcastable to it along leading axes). ``factor``, for MatMul only, names the int16 tensor
+    ``[..., M, 1]`` of the factors of a product's rows: that of the :class:`RowScale` whose codes
+    are its moving operand.
     """
 
     bias: Array
@@ -78,6 +81,7 @@ class PostParams:
     res_shift: int = reference.SHIFT_MIN
     table: Array | None = None  # 256 entries, int8 or uint8
     function: reference.QuadraticTable | None = None  # int16 codes to int8, uint8 or int16
+    factor: str | None = None
 
 
 @dataclass
@@ -88,6 +92,11 @@ class Node:
     inputs: list[str]
     output: str
     source: str = ""  # module path in the user's model
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of all tensors produced, ``output`` first."""
+        return [self.output]
 
 
 @dataclass
@@ -141,6 +150,22 @@ class LayerNorm(Node):
     lo: int = -128
     hi: int = 127
     zero_point: int = 0
+
+
+@dataclass
+class RowScale(Node):
+    """int16 rows to int8 codes, each row at a scale of its own; see ``reference.row_codes``.
+
+    Input ``[..., M, K]``; ``output`` has the codes, ``factor`` names the int16 tensor
+    ``[..., M, 1]`` of the rows' factors.
+    """
+
+    factor: str = field(kw_only=True)
+
+    @property
+    def outputs(self) -> list[str]:
+        """The codes and the factors."""
+        return [self.output, self.factor]
 
 
 @dataclass
@@ -226,14 +251,17 @@ def execute(graph: IntGraph, inputs: dict[str, Array]) -> dict[str, Array]:
 
 
 def step(graph: IntGraph, node: Node, values: dict[str, Array]) -> None:
-    """Run one node of ``graph``: ``values`` has what it reads, and gets its output."""
+    """Run one node of ``graph``: ``values`` has what it reads, and gets its outputs."""
     result = _EXECUTE[type(node)](node, values)
-    values[node.output] = np.ascontiguousarray(result).astype(graph.tensors[node.output].dtype)
+    results = result if isinstance(result, tuple) else (result,)
+    for name, array in zip(node.outputs, results, strict=True):
+        values[name] = np.ascontiguousarray(array).astype(graph.tensors[name].dtype)
 
 
 def _post(p: PostParams, x: Array, values: dict[str, Array]) -> Array:
     return reference.post(
         x,
+        factor=None if p.factor is None else values[p.factor],
         bias=p.bias,
         mult=p.mult,
         shift=p.shift,
@@ -285,6 +313,10 @@ def _layernorm(node: LayerNorm, values: dict[str, Array]) -> Array:
     )
 
 
+def _row_scale(node: RowScale, values: dict[str, Array]) -> tuple[Array, Array]:
+    return reference.row_codes(values[node.inputs[0]])
+
+
 def _gather(node: Gather, values: dict[str, Array]) -> Array:
     ids, table = (values[n] for n in node.inputs)
     if ids.size and (ids.min() < 0 or ids.max() >= len(table)):
@@ -301,6 +333,7 @@ _EXECUTE: dict[type[Node], Any] = {
     Pointwise: _pointwise,
     Softmax: _softmax,
     LayerNorm: _layernorm,
+    RowScale: _row_scale,
     Gather: _gather,
     View: _view,
 }

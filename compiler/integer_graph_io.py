@@ -16,6 +16,7 @@ from intformer.compiler.integer_graph import (
     Node,
     Pointwise,
     PostParams,
+    RowScale,
     Softmax,
     Tensor,
     View,
@@ -25,7 +26,9 @@ from intformer.reference import QuadraticTable
 __all__ = ["from_plain", "plain", "to_plain"]
 
 Arrays = dict[str, NDArray[Any]]
-_NODES = {cls.__name__: cls for cls in (MatMul, Pointwise, Softmax, LayerNorm, Gather, View)}
+_NODES = {
+    cls.__name__: cls for cls in (MatMul, Pointwise, Softmax, LayerNorm, RowScale, Gather, View)
+}
 _ARRAY = "$array"
 _POST = "$post"
 _FUNCTION = "$function"
@@ -124,7 +127,7 @@ def _decode(value: Any, arrays: Arrays) -> Any:
 def _check_names(graph: IntGraph) -> None:
     used = [*graph.inputs, *graph.outputs]
     for node in graph.nodes:
-        used += [*node.inputs, node.output]
+        used += [*node.inputs, *node.outputs]
     for name in used:
         if name not in graph.tensors:
             raise ValueError(f"unknown tensor {name!r}")

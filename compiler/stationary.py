@@ -21,6 +21,7 @@ from intformer.compiler.integer_graph import (
     Node,
     Pointwise,
     PostParams,
+    RowScale,
     View,
 )
 from intformer.errors import UserError
@@ -101,7 +102,7 @@ def _least(graph: IntGraph, source: Node | str) -> int:
         return _least_of_post(source.post)
     if isinstance(source, LayerNorm):
         return source.lo
-    return 0  # softmax
+    return -127 if isinstance(source, RowScale) else 0  # softmax
 
 
 def _least_of_post(post: PostParams) -> int:

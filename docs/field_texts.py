@@ -49,11 +49,15 @@ OPERATION_TEXTS: dict[Op, str] = {
     ),
     Op.POST_ACC: (
         "The epilogue `post` on accumulators: `rows` rows of `groups` lane groups, from "
-        "accumulator row `src` on. `src_mem`, `src_sub` and `src_stride` are ignored. Group `g` of "
+        "accumulator row `acc` on. With `src_mem` 1 (cores with `row_scales`) the sums of row `t` "
+        "are first multiplied by a factor, the int16 code in the first lane of word "
+        "`src + t*src_stride` of `wide`, and divided by 2^12; `src_sub` is 0. Group `g` of "
         "row `t` of `dst` lies at lane group `dst_sub + g` counted from word "
         "`dst + t*dst_stride`, carrying into the next words; likewise for `res`."
     ),
-    Op.POST_MEM: "The same on a stored tensor; the operand `src` is addressed like `dst`.",
+    Op.POST_MEM: (
+        "The same on a stored tensor, without factors; the operand `src` is addressed like `dst`."
+    ),
     Op.SOFTMAX: (
         "Softmax over `rows` rows of `n` int8 codes in `act`, to uint8 codes in `act`. Element j "
         "of row i is kept if `j < len0 + i*len_step` and, if `mask_en`, the mask's byte at the "
@@ -62,6 +66,12 @@ OPERATION_TEXTS: dict[Op, str] = {
     Op.LAYERNORM: (
         "LayerNorm over `rows` rows of `n` int16 codes in `wide`, to int8 codes in `act` or int16 "
         "codes in `wide`. Parameter entries hold beta as bias, gamma as mult, and shift."
+    ),
+    Op.ROWSCALE: (
+        "int8 codes in `act` of `rows` rows of `n` int16 codes in `wide`, each row at its own "
+        "scale: `round(x * 127 / top)`, half up, with `top` the row's largest magnitude. The "
+        "factor of row t, `min(top, 32767)`, goes to the first lane of word "
+        "`factor + t*factor_stride` of `wide`. Cores with `row_scales` only."
     ),
     Op.MOVE: (
         "For i0 < `n0`, i1 < `n1`, i2 < `n2`: element `dst + i0*d0 + i1*d1 + i2*d2` = element "
@@ -86,8 +96,8 @@ _POST = {
     "rows": "rows, at least 1",
     "groups": "lane groups per row, at least 1",
     "tail": "valid lanes in the last group of a row, 1 to `lanes`",
-    "src_mem": "0 `act`, 1 `wide`",
-    "src": "first word; POST_ACC: first accumulator row",
+    "src_mem": "0 `act`, 1 `wide`; POST_ACC: 1: the rows have factors",
+    "src": "first word; POST_ACC: of the factors, in `wide`",
     "src_sub": "first lane group within the word",
     "src_stride": "words from row to row",
     "dst_mem": "0 `act`, 1 `wide`",
@@ -107,6 +117,7 @@ _POST = {
     "table": "activation table, or function",
     **_RANGE,
     "function_en": "1: the function of the result; not with `table_en`",
+    "acc": "POST_ACC: first accumulator row",
 }
 
 FIELDS: dict[Op, dict[str, str]] = {
@@ -175,6 +186,16 @@ FIELDS: dict[Op, dict[str, str]] = {
         **_RANGE,
         "lo": "smallest result",
         "hi": "largest result",
+    },
+    Op.ROWSCALE: {
+        "rows": "rows, at least 1",
+        "n": "elements per row, 1 to `row_scales`",
+        "src": "first word in `wide`",
+        "src_stride": "words from row to row",
+        "dst": "first word in `act`",
+        "dst_stride": "words from row to row",
+        "factor": "word of the first factor in `wide`",
+        "factor_stride": "words from factor to factor",
     },
     Op.MOVE: {
         "mem": "0 `act`, 1 `wide`",

@@ -67,10 +67,11 @@ class Sequencer(wiring.Component):
         known = Signal()
         is_end = Signal()
         all_idle = Signal()
+        ops = [op for op in Op if op != Op.ROWSCALE or self._config.row_scales]
         m.d.sync += [
-            target.eq(Cat(self._is_for(unit, header.op) for unit in Unit)),
+            target.eq(Cat(self._is_one_of(ops, unit, header.op) for unit in Unit)),
             is_end.eq(header.op == Op.END),
-            known.eq(header.op <= max(Op)),
+            known.eq(header.op <= max(ops)),
             all_idle.eq(Cat(gate.idle for gate in gates).all()),
             self.done.eq(0),
         ]
@@ -110,6 +111,6 @@ class Sequencer(wiring.Component):
         return m
 
     @staticmethod
-    def _is_for(unit: Unit, code: Value) -> Value:
-        """Whether operation ``code`` is for ``unit``."""
-        return Cat(code == op for op in Op if op.unit == unit).any()
+    def _is_one_of(ops: list[Op], unit: Unit, code: Value) -> Value:
+        """Whether operation ``code`` is one of ``ops`` for ``unit``."""
+        return Cat(code == op for op in ops if op.unit == unit).any()

@@ -52,7 +52,8 @@ def compile(
         The codes of static weights: ``"int8"``, ``"int4"`` (a scale per output channel),
         ``"int4-g32"`` or ``"int4-g128"`` (in groups of 32 or 128).
     activations:
-        ``"int8"``, or ``"mixed"``: more precise where models are sensitive (docs/compiler.md).
+        ``"int8"``, ``"mixed"``: more precise where models are sensitive, or ``"token"``: a scale
+        for each row of a linear layer's input, found at run time (docs/compiler.md).
     overrides:
         Settings of single layers, by glob patterns of module paths: a mapping, or a TOML file.
     length:

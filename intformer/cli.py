@@ -127,9 +127,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--weights", choices=("int8", "int4", "int4-g32", "int4-g128"), default="int8")
     sub.add_argument(
         "--activations",
-        choices=("int8", "mixed"),
+        choices=("int8", "mixed", "token"),
         default="int8",
-        help="mixed: int16 and per-channel scales where models are sensitive (default: int8)",
+        help="mixed: int16 and per-channel scales where models are sensitive; token: a scale for "
+        "each row of a linear layer's input, found at run time (default: int8)",
     )
     sub.add_argument(
         "--overrides", metavar="FILE.toml", help="settings of single layers, by module path"

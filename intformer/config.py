@@ -38,11 +38,12 @@ SERIAL_LIMITS = {
     "row_max": (8, 128),
     "functions": (0, 0),
     "group_scales": (False, False),
+    "row_scales": (0, 0),
 }
 """Least and largest values with ``structure = "serial"``."""
 
 
-_OPTIONAL = ("functions", "group_scales")
+_OPTIONAL = ("functions", "group_scales", "row_scales")
 """Parameters of units that a core need not have."""
 
 
@@ -93,6 +94,11 @@ class CoreConfig:
         Whether weights can be quantized in groups along the contraction, with an integer scale
         for each group: a multiplier of 8 bits behind every column of the array. Needs ``cols`` of
         at most ``rows``.
+    row_scales:
+        Longest row, in elements, that can have a scale of its own as the moving operand of a
+        product (per-token dynamic quantization), 8 to 4096; with 0 there is no hardware for it.
+        The row unit finds the scale, and the epilogue multiplies the row's sums by it, with two
+        more DSPs per lane each.
     structure:
         ``parallel`` (a unit per kind of work, all at once) or ``serial`` (one small shared unit,
         for devices of a few thousand cells).
@@ -115,6 +121,7 @@ class CoreConfig:
     array: str = "dsp"
     multipliers: str = "dsp"
     group_scales: bool = False
+    row_scales: int = 0
     structure: str = "parallel"
 
     def __post_init__(self) -> None:
@@ -167,6 +174,9 @@ class CoreConfig:
             value = getattr(self, field_name)
             if not low <= value <= high:
                 raise ConfigError(f"{field_name} must be from {low} to {high}, not {value!r}")
+        most = min(4096, 1024 * self.lanes)
+        if self.row_scales and not 8 <= self.row_scales <= most:
+            raise ConfigError(f"row_scales must be 0, or from 8 to {most}, not {self.row_scales!r}")
         if self.group_scales and self.cols > self.rows:
             raise ConfigError(
                 f"group_scales needs cols of at most rows ({self.rows}), not {self.cols!r}"

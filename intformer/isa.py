@@ -74,6 +74,7 @@ class Op(IntEnum):
     SOFTMAX = 9
     LAYERNORM = 10
     MOVE = 11
+    ROWSCALE = 12
 
     @property
     def unit(self) -> Unit | None:
@@ -94,6 +95,7 @@ _UNIT_OF = {
     Op.SOFTMAX: Unit.ROW,
     Op.LAYERNORM: Unit.ROW,
     Op.MOVE: Unit.MOVE,
+    Op.ROWSCALE: Unit.ROW,
 }
 
 
@@ -142,6 +144,7 @@ HEADER = (
 _ADDR = 18  # word address in a scratchpad
 _ROWS = 12  # number of rows
 _STRIDE = 12  # words from one row to the next
+_LENGTH = 13  # elements of a row
 _SUB = 4  # lane group within an activation word
 _LANE = 6  # lane within a word, for MOVE
 
@@ -149,8 +152,10 @@ _POST = (
     Field("rows", _ROWS),
     Field("groups", 10),  # lane groups per row
     Field("tail", 5),  # valid lanes in the last group, 1..lanes
-    Field("src_mem", 1),  # POST_MEM only
-    Field("src", _ADDR),  # POST_MEM: first word; POST_ACC: first accumulator row
+    # POST_MEM: where the codes lie. POST_ACC: with src_mem 1 (wide), where the factors of the
+    # rows lie, each in the first lane of its word; with 0 there are none.
+    Field("src_mem", 1),
+    Field("src", _ADDR),
     Field("src_sub", _SUB),
     Field("src_stride", _STRIDE),
     Field("dst_mem", 1),
@@ -172,6 +177,7 @@ _POST = (
     Field("hi", 16, signed=True),
     Field("zero_point", 16, signed=True),
     Field("function_en", 1),  # `table`: number of the function
+    Field("acc", 12),  # POST_ACC: first accumulator row
 )
 
 OPERATIONS: dict[Op, tuple[Field, ...]] = {
@@ -246,7 +252,7 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # j < len0 + i*len_step, and, if mask_en, the byte at the same place of the mask is not 0.
     Op.SOFTMAX: (
         Field("rows", _ROWS),
-        Field("n", 11),
+        Field("n", _LENGTH),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst", _ADDR),
@@ -262,7 +268,7 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # (beta as bias, gamma as mult, shift) from group `param` on.
     Op.LAYERNORM: (
         Field("rows", _ROWS),
-        Field("n", 11),
+        Field("n", _LENGTH),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst_mem", 1),
@@ -273,6 +279,18 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
         Field("lo", 16, signed=True),
         Field("hi", 16, signed=True),
         Field("zero_point", 16, signed=True),
+    ),
+    # Rows of `n` int16 codes in wide -> int8 codes in act, each row at a scale of its own, and the
+    # row's factor, an int16 code, in the first lane of the word at factor + row*factor_stride.
+    Op.ROWSCALE: (
+        Field("rows", _ROWS),
+        Field("n", _LENGTH),
+        Field("src", _ADDR),
+        Field("src_stride", _STRIDE),
+        Field("dst", _ADDR),
+        Field("dst_stride", _STRIDE),
+        Field("factor", _ADDR),
+        Field("factor_stride", _STRIDE),
     ),
     # for i0 < n0, i1 < n1, i2 < n2: dst element (d + i0*d0 + i1*d1 + i2*d2) = src element
     # (s + i0*s0 + i1*s1 + i2*s2), both in memory `mem`. Positions and strides are (word, lane)

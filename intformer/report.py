@@ -202,7 +202,7 @@ def config_figures(config: CoreConfig) -> dict[str, Any]:
         "wide_bytes": config.wide_words * config.lanes * 2,
         "acc_bytes": config.acc_depth * config.cols * 4,
         "param_channels": config.param_groups * config.lanes,
-        "operations": [op.name for op in Op],
+        "operations": [op.name for op in Op if op is not Op.ROWSCALE or config.row_scales],
     }
 
 
@@ -223,6 +223,7 @@ def describe_config(figures: dict[str, Any]) -> str:
             *([f"  functions           {n} of int16 codes"] if (n := f.get("functions")) else []),
             *(["  weights             also in groups with scales"] if "group_scales" in f else []),
             f"  longest row         {f['row_max']} elements in softmax and LayerNorm",
+            *([f"  scales of rows      {n} elements"] if (n := f.get("row_scales")) else []),
             f"  queues              {f['queue_depth']} instructions per unit",
         ]
     )

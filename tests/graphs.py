@@ -21,6 +21,7 @@ from intformer.compiler.integer_graph import (
     Node,
     Pointwise,
     PostParams,
+    RowScale,
     Softmax,
     Tensor,
     View,
@@ -120,11 +121,25 @@ class GraphBuilder:
         bits: int = 8,
         residual: str | None = None,
         table: bool = False,
+        scaled: bool = False,
     ) -> str:
+        """A product with constant weights; ``scaled``: int16 ``x``, a scale for each row."""
         k = self.shape(x)[-1]
-        w = self.const((n, k), limit=7 if bits == 4 else 127)
+        factor = None
         spread = (8.0 if bits == 4 else 127.0) * 64 * np.sqrt(k)
-        return self._matmul(x, w, n, spread, dtype, residual=residual, table=table, bits=bits)
+        if scaled:
+            x, factor = self.row_scale(x)
+            spread *= 1 << (14 - reference.FACTOR_SHIFT)
+        w = self.const((n, k), limit=7 if bits == 4 else 127)
+        name = self._matmul(x, w, n, spread, dtype, residual=residual, table=table, bits=bits)
+        self.graph.nodes[-1].post.factor = factor
+        return name
+
+    def row_scale(self, x: str) -> tuple[str, str]:
+        """int8 codes of the rows of ``x``, int16, and their factors."""
+        shape = self.shape(x)
+        factor = self.tensor((*shape[:-1], 1), "int16")
+        return self.add(RowScale, [x], shape, "int8", factor=factor), factor
 
     def product(self, a: str, b: str, *, dtype: str = "int8") -> str:
         """``a @ b.T`` of two computed tensors."""

@@ -1,4 +1,4 @@
-"""Functions of int16 codes and grouped weights: reference == instruction-level simulator == RTL.
+"""Functions of int16 codes, weights in groups, scales of rows: reference == simulator == RTL.
 
 And what a core without the hardware for them answers.
 """
@@ -18,7 +18,7 @@ from intformer.compiler.backend import build_program
 from intformer.compiler.integer_graph import IntGraph, MatMul, PostParams, execute
 from intformer.compiler.stationary import clip_stationary
 from intformer.config import CoreConfig
-from intformer.errors import ConfigError, UserError
+from intformer.errors import ConfigError, DoesNotFit, UserError
 from intformer.function_layout import pack_function, unpack_function
 from intformer.hw.units.functions import Coding, find_function, quadratic_coefficients
 from intformer.isa import Mem, Op
@@ -26,9 +26,14 @@ from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import verify_levels
 
 CORES = (
-    dataclasses.replace(CONFIGS[0], name="r4c4f", functions=1, group_scales=True),
+    dataclasses.replace(CONFIGS[0], name="r4c4f", functions=1, group_scales=True, row_scales=64),
     dataclasses.replace(
-        CONFIGS[1], name="r8c4pf", functions=2, group_scales=True, multipliers="luts"
+        CONFIGS[1],
+        name="r8c4pf",
+        functions=2,
+        group_scales=True,
+        row_scales=300,
+        multipliers="luts",
     ),
 )
 CORE_NAMES = [core.name for core in CORES]
@@ -98,12 +103,54 @@ def _one_token(b: GraphBuilder) -> IntGraph:
     return b.finish(grouped(b, x, 24, group=8, bits=4), grouped(b, x, 12, group=16))
 
 
+def _row_scaled(b: GraphBuilder) -> IntGraph:
+    """Rows of all magnitudes; one RowScale serves two products."""
+    rows = b.const((16, 22), "int16", limit=32767)
+    b.graph.tensors[rows].const >>= np.arange(16, dtype=np.int16)[:, None]
+    x = b.gather(b.input((9,), "int16"), rows)
+    y = b.linear(x, 10, scaled=True, dtype="int16")
+    codes, factor = b.row_scale(x)
+    made = []
+    for n, table in ((6, True), (13, False)):
+        made.append(b.linear(codes, n, table=table))
+        b.graph.nodes[-1].post.factor = factor
+    z = b.linear(y, 10, scaled=True, residual=y, dtype="int16")
+    return b.finish(*made, z, b.linear(made[1], 4), codes, factor)
+
+
+def _row_scaled_block(b: GraphBuilder) -> IntGraph:
+    """An encoder's block with batches: everything that can be beside scales of rows."""
+    x = b.input((2, 7, 16), "int16")
+    h = with_function(
+        b, b.linear(b.layernorm(x, dtype="int16"), 24, dtype="int16", scaled=True), table("gelu")
+    )
+    y = b.linear(h, 16, dtype="int16", scaled=True, residual=x)
+    z = b.linear(b.layernorm(y), 8)
+    k, factor = b.row_scale(b.layernorm(y, dtype="int16"))
+    u = grouped(b, k, 8, group=8, bits=4, dtype="int16")
+    b.graph.nodes[-1].post.factor = factor
+    b.graph.nodes[-1].post.shift = np.minimum(b.graph.nodes[-1].post.shift + 2, 47)
+    return b.finish(b.pointwise(u, residual=z), y)
+
+
+def _zero_rows(b: GraphBuilder) -> IntGraph:
+    """Rows of nothing, and rows of one element."""
+    x = b.input((5, 1), "int16")
+    low = b.pointwise(x, dtype="int16")
+    b.graph.nodes[-1].post.lo = b.graph.nodes[-1].post.zero_point = 0
+    b.graph.nodes[-1].post.bias = np.zeros(1, np.int64)
+    return b.finish(b.linear(low, 9, scaled=True), b.linear(x, 8, scaled=True, dtype="int16"))
+
+
 GRAPHS = {
     "gelu": _gelu,
     "two_functions": _two_functions,
     "grouped": _grouped,
     "grouped_attention": _grouped_attention,
     "one_token": _one_token,
+    "row_scaled": _row_scaled,
+    "row_scaled_block": _row_scaled_block,
+    "zero_rows": _zero_rows,
 }
 
 
@@ -215,6 +262,39 @@ def test_a_core_without_functions_refuses_them() -> None:
     _refused(_gelu(GraphBuilder(0)), CONFIGS[0], "n0: a function of int16 codes, but the core")
 
 
+def test_a_core_without_row_scales_refuses_them() -> None:
+    _refused(
+        _row_scaled(GraphBuilder(0)), CONFIGS[0], "cannot find them; set row_scales to at least 22"
+    )
+
+
+def test_longer_rows_than_the_core_takes_are_refused() -> None:
+    graph = _row_scaled(GraphBuilder(0))
+    with pytest.raises(DoesNotFit, match=r"n1: .* raise row_scales to at least 22"):
+        build_program(graph, dataclasses.replace(CORES[0], row_scales=20))
+
+
+def test_factors_are_checked() -> None:
+    b = GraphBuilder(0)
+    x = b.input((3, 8), "int16")
+    name = b.linear(x, 4, scaled=True)
+    post, graph = b.graph.nodes[-1].post, b.finish(name)
+    factor = post.factor
+    post.factor = x
+    _refused(graph, CORES[0], r"n1: factors 't0' must be int16 \(3, 1\), not int16 \(3, 8\)")
+    post.factor = factor
+    graph.tensors[factor].dtype = "int8"
+    _refused(graph, CORES[0], "n0: rows of int16 to int8 with factors of int8; only")
+
+
+def test_what_is_stored_has_no_factors() -> None:
+    b = GraphBuilder(0)
+    _, factor = b.row_scale(b.input((3, 8), "int16"))
+    name = b.pointwise(b.graph.inputs[0])
+    b.graph.nodes[-1].post.factor = factor
+    _refused(b.finish(name), CORES[0], "n1: only the rows of a product can have factors")
+
+
 def test_a_function_must_fit_its_tensor() -> None:
     b = GraphBuilder(0)
     graph = b.finish(with_function(b, b.linear(b.input((2, 8)), 4), table("gelu")))
@@ -226,6 +306,7 @@ def test_a_function_must_fit_its_tensor() -> None:
     [
         ({"functions": 5}, "functions must be from 0 to 4"),
         ({"functions": True}, "functions must be an integer"),
+        ({"row_scales": 5}, "row_scales must be 0, or from 8 to 2048, not 5"),
         ({"group_scales": 1}, "group_scales must be true or false"),
         ({"group_scales": True, "rows": 2}, r"cols of at most rows \(2\)"),
     ],
@@ -235,8 +316,8 @@ def test_config(change: dict[str, Any], message: str) -> None:
         dataclasses.replace(CONFIGS[0], **change)
 
 
-@pytest.mark.parametrize("change", [{"functions": 1}, {"group_scales": True}])
-def test_serial_cores_have_neither(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", [{"functions": 1}, {"group_scales": True}, {"row_scales": 8}])
+def test_serial_cores_have_none(change: dict[str, Any]) -> None:
     serial = CoreConfig(
         name="s", rows=4, cols=4, lanes=1, bus_bytes=1, structure="serial",
         acc_depth=128, param_groups=64, row_max=64,

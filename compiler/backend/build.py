@@ -11,7 +11,7 @@ from intformer.compiler.backend.image import aligned
 from intformer.compiler.backend.lower_io import InputOutput, lower_copy, lower_gather
 from intformer.compiler.backend.lower_matmul import lower_matmul
 from intformer.compiler.backend.lower_post import lower_pointwise
-from intformer.compiler.backend.lower_row import lower_layernorm, lower_softmax
+from intformer.compiler.backend.lower_row import lower_layernorm, lower_row_scale, lower_softmax
 from intformer.compiler.backend.schedule import schedule
 from intformer.compiler.backend.storage import Storage
 from intformer.compiler.backend.tokens import token_masks
@@ -22,6 +22,7 @@ from intformer.compiler.integer_graph import (
     MatMul,
     Node,
     Pointwise,
+    RowScale,
     Softmax,
 )
 from intformer.compiler.stationary import check_stationary
@@ -37,6 +38,7 @@ _LOWER: dict[type[Node], Any] = {
     Pointwise: lower_pointwise,
     Softmax: lower_softmax,
     LayerNorm: lower_layernorm,
+    RowScale: lower_row_scale,
     Gather: lower_gather,
 }
 
@@ -93,8 +95,7 @@ def _finish(low: Lowering, io: InputOutput, drafts: list[Draft]) -> Program:
         if draft.io:
             fields["ext"] += io_base
         if draft.acc is not None:
-            name = "acc" if draft.op is Op.MATMUL else "src"
-            fields[name] = fields.get(name, 0) + draft.acc.base
+            fields["acc"] = fields.get("acc", 0) + draft.acc.base
         fields = {f.name: int(fields.get(f.name, 0)) for f in OPERATIONS[draft.op]}
         instruction = Instruction(draft.op, fields, pop=masks.pop, push=masks.push)
         steps.append(Step(instruction, draft.node, draft.tensor))
@@ -120,7 +121,7 @@ def _finish(low: Lowering, io: InputOutput, drafts: list[Draft]) -> Program:
         regions=regions,
         inputs=inputs,
         outputs=outputs,
-        productions=_productions(low, steps),
+        productions=_productions(low, drafts),
         meta=_meta(low, steps),
     )
 
@@ -129,11 +130,12 @@ def _moved(tensor: ExternalTensor, base: int) -> ExternalTensor:
     return ExternalTensor(**{**vars(tensor), "address": tensor.address + base})
 
 
-def _productions(low: Lowering, steps: list[Step]) -> dict[str, Production]:
+def _productions(low: Lowering, drafts: list[Draft]) -> dict[str, Production]:
     by_tensor: dict[str, list[int]] = {}
-    for index, step in enumerate(steps):
-        if step.tensor is not None:
-            by_tensor.setdefault(step.tensor, []).append(index)
+    for index, draft in enumerate(drafts):
+        for tensor in (draft.tensor, draft.factor):
+            if tensor is not None:
+                by_tensor.setdefault(tensor, []).append(index)
     return {
         name: Production(name, low.storage.mem(name), low.storage.positions(name), tuple(indices))
         for name, indices in by_tensor.items()

@@ -34,15 +34,17 @@ class AccRegion:
 class Draft:
     """An instruction to be: fields, node, tensor written, and the words read and written.
 
-    ``acc``: the sums that a MATMUL writes or a POST_ACC reads; field ``acc`` or ``src`` is
-    relative to the region. ``job``: number of the FETCH whose columns a MATMUL takes (or that
-    this FETCH is). ``io``: ``ext`` is relative to the inputs and outputs. ``cycles``: estimate.
+    ``factor``: the tensor of factors that a ROWSCALE writes too. ``acc``: the sums that a MATMUL
+    writes or a POST_ACC reads; field ``acc`` is relative to the region. ``job``: number of the
+    FETCH whose columns a MATMUL takes (or that this FETCH is). ``io``: ``ext`` is relative to the
+    inputs and outputs. ``cycles``: estimate.
     """
 
     op: Op
     fields: dict[str, int]
     node: str
     tensor: str | None = None
+    factor: str | None = None
     reads: list[Span] = field(default_factory=list)
     writes: list[Span] = field(default_factory=list)
     acc: AccRegion | None = None

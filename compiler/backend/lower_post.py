@@ -49,6 +49,10 @@ class Epilogue:
             self._require_signed(post.residual)
         if post.function is not None:
             self._require_function(post.function)
+        self.factor: Matrix | None = None
+        if post.factor is not None:
+            self._require_factors(post.factor, (*shape[:-1], 1))
+            self.factor = rows_of(low.storage.positions(post.factor))
 
     def _require_function(self, function: QuadraticTable) -> None:
         config, post = self.low.config, self.post
@@ -70,6 +74,19 @@ class Epilogue:
             check_function(function)
         except ValueError as error:
             raise UserError(f"{self.node}: {error}") from None
+
+    def _require_factors(self, name: str, shape: tuple[int, ...]) -> None:
+        config, tensor = self.low.config, self.low.graph.tensors[name]
+        if not config.row_scales:
+            raise UserError(
+                f"{self.node}: rows with factors, but the core {config.name!r} cannot multiply by "
+                "them; set row_scales"
+            )
+        if tensor.dtype != "int16" or tuple(tensor.shape) != shape:
+            raise UserError(
+                f"{self.node}: factors {name!r} must be int16 {shape}, not {tensor.dtype} "
+                f"{tuple(tensor.shape)}"
+            )
 
     def _require_signed(self, tensor: str) -> None:
         if self.low.graph.tensors[tensor].dtype == "uint8":
@@ -130,6 +147,9 @@ class Epilogue:
             named["res"] = (self.post.residual, self.res[rows, a:b])
         if src is not None:
             named["src"] = (src[0], src[1][rows, a:b])
+        elif self.factor is not None:
+            assert self.post.factor is not None
+            named["src"] = (self.post.factor, self.factor[rows])
         starts = [matrix[:, 0] for _, matrix in named.values()]
         units = [low.storage.width(tensor) for tensor, _ in named.values()]
         groups = row_words(b - a, lanes)
@@ -143,7 +163,7 @@ class Epilogue:
                 if role != "dst":
                     reads.append(low.words(tensor, matrix[run.first : run.end]))
             if acc is not None:
-                fields["src"] = place + run.first
+                fields["acc"] = place + run.first
             draft = Draft(
                 Op.POST_MEM if acc is None else Op.POST_ACC,
                 fields,
@@ -201,6 +221,8 @@ def lower_pointwise(low: Lowering, node: Pointwise) -> None:
     """POST_MEM over row runs and column segments, in pieces that come as their source does."""
     epilogue = Epilogue(low, node.name, node.post, node.output)
     (source,) = node.inputs
+    if node.post.factor is not None:
+        raise UserError(f"{node.name}: only the rows of a product can have factors")
     epilogue._require_signed(source)
     shape = low.graph.tensors[node.output].shape
     src = rows_of(np.ascontiguousarray(np.broadcast_to(low.storage.positions(source), shape)))

@@ -1,4 +1,4 @@
-"""SOFTMAX and LAYERNORM instructions."""
+"""SOFTMAX, LAYERNORM and ROWSCALE instructions."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from intformer.compiler.backend.emit import Draft, Lowering
 from intformer.compiler.backend.image import parameter_bytes
 from intformer.compiler.backend.layout import row_runs, row_words, rows_of
 from intformer.compiler.backend.tiling import piece_rows
-from intformer.compiler.integer_graph import LayerNorm, Softmax
+from intformer.compiler.integer_graph import LayerNorm, RowScale, Softmax
 from intformer.errors import DoesNotFit, UserError
 from intformer.isa import Mem, Op
 
-__all__ = ["lower_layernorm", "lower_softmax"]
+__all__ = ["lower_layernorm", "lower_row_scale", "lower_softmax"]
 
 Matrix = NDArray[np.int64]
 LENGTH_MAX = 2048
@@ -21,11 +21,12 @@ LENGTH_MAX = 2048
 ROW_LATENCY = 80
 
 
-def _check_row(low: Lowering, name: str, n: int) -> None:
-    if n > low.config.row_max:
+def _check_row(low: Lowering, name: str, n: int, parameter: str = "row_max") -> None:
+    most = getattr(low.config, parameter)
+    if n > most:
         raise DoesNotFit(
-            f"{name}: the row unit takes rows of {low.config.row_max} elements, this one has {n}; "
-            f"raise row_max to at least {n}"
+            f"{name}: the row unit takes rows of {most} elements, this one has {n}; "
+            f"raise {parameter} to at least {n}"
         )
 
 
@@ -125,6 +126,46 @@ def lower_layernorm(low: Lowering, node: LayerNorm) -> None:
                 node.output,
                 reads=[low.words(x, src[run.first : run.end]), ("param", groups)],
                 writes=[low.words(node.output, dst[run.first : run.end])],
+                cycles=_estimate(low, run.count, n),
+            )
+        )
+
+
+def lower_row_scale(low: Lowering, node: RowScale) -> None:
+    """One ROWSCALE per run of rows."""
+    (x,) = node.inputs
+    tensors = [low.graph.tensors[name] for name in (x, node.output, node.factor)]
+    n = tensors[0].shape[-1]
+    if not low.config.row_scales:
+        raise UserError(
+            f"{node.name}: rows of {n} elements with scales of their own, but the core "
+            f"{low.config.name!r} cannot find them; set row_scales to at least {n}"
+        )
+    _check_row(low, node.name, n, "row_scales")
+    if [t.dtype for t in tensors] != ["int16", "int8", "int16"]:
+        raise UserError(
+            f"{node.name}: rows of {tensors[0].dtype} to {tensors[1].dtype} with factors of "
+            f"{tensors[2].dtype}; only int16 to int8 with factors of int16 can be had"
+        )
+    src, dst, factor = (rows_of(low.storage.positions(t.name)) for t in tensors)
+    widths = [low.storage.width(t.name) for t in tensors]
+    limit = piece_rows(len(src), n, low.config)
+    for run in row_runs([src[:, 0], dst[:, 0], factor[:, 0]], widths, limit=limit):
+        fields = {"rows": run.count, "n": n}
+        for role, matrix, width, stride in zip(
+            ("src", "dst", "factor"), (src, dst, factor), widths, run.strides, strict=True
+        ):
+            fields |= {role: int(matrix[run.first, 0]) // width, f"{role}_stride": stride}
+        rows = slice(run.first, run.end)
+        low.add(
+            Draft(
+                Op.ROWSCALE,
+                fields,
+                node.name,
+                node.output,
+                node.factor,
+                reads=[low.words(x, src[rows])],
+                writes=[low.words(node.output, dst[rows]), low.words(node.factor, factor[rows])],
                 cycles=_estimate(low, run.count, n),
             )
         )

@@ -125,7 +125,8 @@ class Storage:
                 ids = node.apply(*(self.ids[n] for n in node.inputs))
                 self.ids[node.output] = np.ascontiguousarray(ids)
             else:
-                self._add_root(node.output, node)
+                for name in node.outputs:
+                    self._add_root(name, node)
 
     def _add_root(self, name: str, producer: Node | None) -> _Root:
         tensor = self._graph.tensors[name]
@@ -302,7 +303,9 @@ class Storage:
 
     def _allocate(self) -> None:
         self.loads: dict[str, int] = {}
-        by_tensor = {node.output: when for when, node in enumerate(self._graph.nodes)}
+        by_tensor = {
+            name: when for when, node in enumerate(self._graph.nodes) for name in node.outputs
+        }
         copied = {c.tensor for c in self.copies}
         reads = [(self.ids[u.tensor], u.when) for u in self._uses]
         reads += [(c.source, c.when) for c in self.copies]

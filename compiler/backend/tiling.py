@@ -4,7 +4,8 @@ A LayerNorm needs whole rows, so it cannot begin before the last tile of outputs
 cannot before it ends. Rows in blocks overcome that: while the product in front of a norm works on
 its second block, the first is normalized; the product behind begins with the first block. Weights
 stream again for each block, so blocks are made only where the memory is fast enough. A core that
-does one thing after the other (``structure="serial"``) gains nothing: there nothing is cut.
+does one thing after the other (``structure="serial"``) gains nothing: there nothing is cut. All
+this holds for a RowScale, too: here it counts as a norm.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ import numpy as np
 
 from intformer.compiler.backend.layout import row_words
 from intformer.compiler.backend.uses import is_static
-from intformer.compiler.integer_graph import IntGraph, LayerNorm, MatMul, Node, Pointwise, View
+from intformer.compiler.integer_graph import (
+    IntGraph,
+    LayerNorm,
+    MatMul,
+    Node,
+    Pointwise,
+    RowScale,
+    View,
+)
 from intformer.config import CoreConfig
 
 __all__ = [
@@ -94,17 +103,23 @@ def row_blocks(graph: IntGraph) -> dict[str, RowBlocks]:
     return found
 
 
-def _norms(graph: IntGraph) -> list[LayerNorm]:
-    return [node for node in graph.nodes if isinstance(node, LayerNorm)]
+Norm = LayerNorm | RowScale
 
 
-def _norm_of(name: str, makers: dict[str, Node]) -> tuple[LayerNorm | None, int]:
-    """The LayerNorm that a tensor comes from, through views, and through how many copies."""
+def _norms(graph: IntGraph) -> list[Norm]:
+    return [node for node in graph.nodes if isinstance(node, Norm)]
+
+
+def _norm_of(name: str, makers: dict[str, Node]) -> tuple[Norm | None, int]:
+    """The first norm that a tensor comes from, through views, and through how many other nodes."""
+    found: tuple[Norm | None, int] = (None, 0)
     node, copies = makers.get(name), 0
-    while isinstance(node, View | Pointwise):
-        copies += isinstance(node, Pointwise)
+    while isinstance(node, View | Pointwise | Norm):
+        if isinstance(node, Norm):
+            found = (node, copies)
+        copies += not isinstance(node, View)
         node = makers.get(node.inputs[0])
-    return (node if isinstance(node, LayerNorm) else None), copies
+    return found
 
 
 def piece_rows(rows: int, n: int, config: CoreConfig) -> int:
@@ -128,7 +143,7 @@ def comes_by_columns(graph: IntGraph, node: Pointwise) -> bool:
     """
     makers = {n.output: n for n in graph.nodes}
     readers = [n for n in graph.nodes if node.output in n.inputs]
-    if any(isinstance(reader, LayerNorm) for reader in readers):
+    if any(isinstance(reader, Norm) for reader in readers):
         return False
     maker = makers.get(node.inputs[0])
     while isinstance(maker, Pointwise):

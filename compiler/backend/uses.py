@@ -13,6 +13,7 @@ from intformer.compiler.integer_graph import (
     MatMul,
     Node,
     Pointwise,
+    RowScale,
     Softmax,
     View,
 )
@@ -75,10 +76,12 @@ def _node_uses(graph: IntGraph, node: Node) -> Iterator[tuple[str, Need]]:
             yield node.inputs[1], Need.EVEN
     elif isinstance(node, Pointwise):
         yield node.inputs[0], Need.GROUPS
-    elif isinstance(node, Softmax | LayerNorm):
+    elif isinstance(node, Softmax | LayerNorm | RowScale):
         for name in node.inputs:
             yield name, Need.WORDS
     elif isinstance(node, Gather):
         yield node.inputs[0], Need.WORDS
+    if isinstance(node, MatMul) and node.post.factor is not None:
+        yield node.post.factor, Need.WORDS
     if isinstance(node, MatMul | Pointwise) and node.post.residual is not None:
         yield node.post.residual, Need.GROUPS

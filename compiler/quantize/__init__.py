@@ -22,11 +22,10 @@ from intformer.compiler.quantize.given import has_codings
 from intformer.compiler.quantize.given_lower import quantize_given
 from intformer.compiler.quantize.layers import LayerSolver, Solved
 from intformer.compiler.quantize.lower import Lowerer
-from intformer.compiler.quantize.plan import Plan
+from intformer.compiler.quantize.plan import Fitted, Plan
 from intformer.compiler.quantize.report import describe
 from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.sites import find_sites
-from intformer.compiler.quantize.smoothing import FittedOperand
 from intformer.compiler.stationary import STATIONARY_MIN, clip_stationary
 from intformer.errors import UserError
 
@@ -81,8 +80,8 @@ class Quantizer:
     Static weights are symmetric per output channel, or in groups. Computed operands that the
     array holds as weights (keys, values) saturate at -127, as ``dsp_packed`` arrays require.
     Operands of products are int8 (with a zero point where only linear layers read them) or, for
-    linear layers, int16 in two passes; softmax probabilities are uint8; sums, LayerNorm inputs
-    and outputs of the model int16.
+    linear layers, int16 in two passes or rows with scales of their own; softmax probabilities are
+    uint8; sums, LayerNorm inputs and outputs of the model int16.
 
     Raises
     ------
@@ -99,7 +98,7 @@ class Quantizer:
     ) -> None:
         self.settings = Settings(weights, activations, overrides)
         self._ranges: Ranges | None = None
-        self._fitted: dict[str, FittedOperand] | None = None
+        self._fitted: Fitted | None = None
         self._solved: dict[str, Solved] = {}
         self._source = ""
 

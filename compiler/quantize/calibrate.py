@@ -70,9 +70,9 @@ class Ranges:
 class Tokens:
     """Which rows of a graph's values belong to tokens, and which to padding.
 
-    A boolean input ``[batch, tokens]`` that masks a softmax tells; of values
-    ``[batch, ..., tokens, channels]``, rows where it is false do not count. Without such an
-    input (or with several) all rows count.
+    An input ``[batch, tokens]`` that masks a softmax tells, a boolean one or integers of which 0
+    stands for padding; of values ``[batch, ..., tokens, channels]``, rows where it is false do not
+    count. Without such an input (or with several) all rows count.
     """
 
     def __init__(self, graph: fg.Graph) -> None:
@@ -81,7 +81,9 @@ class Tokens:
         for node in graph.nodes:
             if isinstance(node, fg.Softmax) and len(node.inputs) > 1:
                 name = node.inputs[1]
-                while isinstance(makers.get(name), fg.View):
+                while name in makers and (
+                    isinstance(makers[name], fg.View) or _is_not_zero(makers[name])
+                ):
                     name = makers[name].inputs[0]
                 found.add(name)
         masks = [n for n in found if n in graph.inputs and len(graph.values[n].shape) == 2]
@@ -96,6 +98,10 @@ class Tokens:
                 keep = keep.reshape(batch, *(1,) * (array.ndim - 3), length)
                 return array[np.broadcast_to(keep, array.shape[:-1])]
         return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
+
+
+def _is_not_zero(node: fg.Node) -> bool:
+    return isinstance(node, fg.Compare) and (node.kind, node.number) == ("ne", 0)
 
 
 def static_operands(graph: fg.Graph) -> dict[str, list[fg.MatMul]]:

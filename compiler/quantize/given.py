@@ -17,7 +17,7 @@ from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler.float_eval import activation
 from intformer.compiler.quantize.calibrate import Ranges
-from intformer.compiler.quantize.plan import PROBABILITY, Plan
+from intformer.compiler.quantize.plan import PROBABILITY, Fitted, Plan
 from intformer.compiler.quantize.scales import Coding
 from intformer.compiler.quantize.sites import Site
 from intformer.errors import UserError
@@ -123,7 +123,7 @@ class GivenPlan(Plan):
     """
 
     def __init__(self, graph: fg.Graph, sites: list[Site], ranges: Ranges) -> None:
-        super().__init__(graph, sites, ranges, fitted={})
+        super().__init__(graph, sites, ranges, fitted=Fitted())
         self.given: dict[str, Coding] = {}
         self._sites = {site.output: site for site in sites}
         self.replaced: list[str] = []

@@ -13,8 +13,7 @@ from intformer.compiler import graph as fg
 from intformer.compiler import integer_graph as ig
 from intformer.compiler.quantize.calibrate import Ranges, Tokens
 from intformer.compiler.quantize.data import quantize_inputs
-from intformer.compiler.quantize.plan import is_int8
-from intformer.compiler.quantize.scales import Coding, LayerWeights, round_weights
+from intformer.compiler.quantize.scales import Coding, LayerWeights, is_int8, round_weights
 from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.solver import solve
 
@@ -61,14 +60,18 @@ class LayerSolver:
         smoothing: Array | None,
         *,
         floor: Callable[[Array], Array],
+        factor: str | None = None,
     ) -> tuple[LayerWeights, Array]:
         """Weights, times ``smoothing``, and the real bias of a layer.
 
         ``operand``: the tensors in ``out`` whose sum, decoded, is the layer's input (divided by
-        ``smoothing``). ``floor``: the least scale of each channel for a bias.
+        ``smoothing``), times ``factor``, a tensor with a number for each row, if there is one.
+        ``floor``: the least scale of each channel for a bias.
         """
         if node.output not in self.solved:
-            self.solved[node.output] = self._solve(node, out, operand, codings, smoothing, floor)
+            self.solved[node.output] = self._solve(
+                node, out, operand, codings, smoothing, floor, factor
+            )
         found = self.solved[node.output]
         return found.weights, found.bias
 
@@ -80,6 +83,7 @@ class LayerSolver:
         codings: Sequence[Coding],
         smoothing: Array | None,
         floor: Callable[[Array], Array],
+        factor: str | None,
     ) -> Solved:
         const = self.graph.values[node.inputs[1]].const
         assert const is not None
@@ -96,6 +100,8 @@ class LayerSolver:
             coding.decode(np.concatenate(self._rows(name)))
             for name, coding in zip(operand, codings, strict=True)
         )
+        if factor is not None:
+            coded = coded * np.concatenate(self._rows(factor))
         weights, shifted = solve(
             matrix * scales,
             bias / node.factor,

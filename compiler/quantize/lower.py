@@ -16,6 +16,7 @@ from intformer.compiler.quantize.norms import norm_parameters
 from intformer.compiler.quantize.products import Products
 from intformer.compiler.quantize.scales import Coding, exp_table
 from intformer.compiler.quantize.sites import Site
+from intformer.compiler.quantize.smoothing import FittedOperand
 from intformer.compiler.quantize.tensors import post_params
 
 __all__ = ["Lowerer"]
@@ -101,23 +102,40 @@ class Lowerer(Products):
         )
 
     def _layernorm(self, node: fg.LayerNorm) -> None:
+        if self.plan.only_smoothed(node.output) and self._is_dual(node):
+            self._fetch(node.output, "smoothed")
+            return
         coding = self.plan.root_coding(node.output)
         output = self._result(node, node.output, coding)
-        self._normalize(node, output, coding)
+        found = self.plan.operand(node.output) if coding.dtype == "int8" else None
+        self._normalize(node, output, coding, found)
+
+    def _is_dual(self, node: fg.LayerNorm) -> bool:
+        return self.plan.settings.at(node).norm == "dual"
 
     def _copy(self, name: str, native: str, dtype: str) -> str:
         maker = self._norms.get(name)
-        if maker is None or dtype != "int8" or self.plan.settings.at(maker).norm != "dual":
+        if maker is None or dtype != "int8" or not self._is_dual(maker):
             return super()._copy(name, native, dtype)
         coding = self.plan.coding(name, dtype)
         output = self._tensor(f"{name}.{dtype}", self.graph.values[name].shape, coding)
-        self._normalize(maker, output, coding)
+        self._normalize(maker, output, coding, self.plan.operand(name))
         return output
 
-    def _normalize(self, node: fg.LayerNorm, output: str, coding: Coding) -> None:
-        """Append a LayerNorm with results in ``coding``."""
+    def _smoothed(self, name: str) -> str:
+        maker = self._norms.get(name)
+        if maker is None or not self._is_dual(maker):
+            return super()._smoothed(name)
+        coding = self.plan.rows.coding(name)
+        output = self._tensor(f"{name}.smoothed", self.graph.values[name].shape, coding)
+        self._normalize(maker, output, coding, self.plan.rows.smoothing(name))
+        return output
+
+    def _normalize(
+        self, node: fg.LayerNorm, output: str, coding: Coding, found: FittedOperand | None
+    ) -> None:
+        """Append a LayerNorm with results in ``coding``, smoothed as ``found`` says."""
         x = self._fetch(node.inputs[0], "int16")
-        found = self.plan.operand(node.output) if coding.dtype == "int8" else None
         divisor = np.ones(len(node.gamma)) if found is None else found.scales
         if found is not None:
             self.notes[output]["smoothing"] = found.alpha

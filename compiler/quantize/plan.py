@@ -1,13 +1,14 @@
 """Decides the code type and scale of every value.
 
 Values that views connect form a class, with one scale per code type. What reads a class decides
-its main type: int16 if a sum, a LayerNorm, an output or a linear layer with int16 operand reads
-it, else int8. Where both are wanted, an int8 copy is made.
+its main type: int16 if a sum, a LayerNorm, an output or a linear layer with int16 operand, or with
+a scale for each row, reads it, else int8. Where both are wanted, an int8 copy is made.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from intformer.compiler import graph as fg
 from intformer.compiler.float_eval import activation
 from intformer.compiler.quantize.calibrate import Ranges, static_operands
 from intformer.compiler.quantize.norms import smallest_input_scale
-from intformer.compiler.quantize.scales import Coding, asymmetric, symmetric
+from intformer.compiler.quantize.scales import Coding, asymmetric, is_int8, symmetric
 from intformer.compiler.quantize.settings import Settings
 from intformer.compiler.quantize.sites import Site
 from intformer.compiler.quantize.smoothing import FittedOperand, fit_operand
+from intformer.compiler.quantize.token_rows import TokenRows, keeps_channels
 
-__all__ = ["Plan", "is_int8"]
+__all__ = ["Fitted", "Plan"]
 
 Array = NDArray[Any]
 
@@ -30,7 +32,22 @@ PROBABILITY = Coding("uint8", 1.0 / 256.0)
 EXACT = {"int": Coding("int16", 1.0), "bool": Coding("int8", 1.0)}
 
 _SHIFTABLE = {"linear", "softmax", "any"}  # readers that take a zero point
-_LINEAR_ONLY = {"linear", "linear16", "wide"}
+_WIDE = {"linear16", "token", "wide"}  # readers of int16 codes
+_LINEAR_ONLY = _WIDE | {"linear"}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How inputs of static products were fitted to samples, for other graphs of the same model.
+
+    Attributes
+    ----------
+    static: int8 codes, by the value that their class is computed as.
+    token: rows with scales of their own, by the output of the product that reads them.
+    """
+
+    static: dict[str, FittedOperand] = field(default_factory=dict)
+    token: dict[str, FittedOperand] = field(default_factory=dict)
 
 
 class Plan:
@@ -38,8 +55,8 @@ class Plan:
 
     Attributes
     ----------
-    fitted: how the int8 codes of a static product's input were fitted, by the value that its
-        class is computed as; see :class:`~intformer.compiler.quantize.smoothing.FittedOperand`.
+    rows: the linear layers that read rows with scales of their own.
+    fitted: how inputs of static products were fitted.
     """
 
     def __init__(
@@ -48,7 +65,7 @@ class Plan:
         sites: list[Site],
         ranges: Ranges,
         settings: Settings | None = None,
-        fitted: dict[str, FittedOperand] | None = None,
+        fitted: Fitted | None = None,
     ) -> None:
         self.graph = graph
         self.ranges = ranges
@@ -66,6 +83,9 @@ class Plan:
             if isinstance(node, fg.View):
                 for name in node.inputs:
                     self._parent[self.of(name)] = self.of(node.output)
+        fixed = self._tables | self._softmaxes
+        token = None if fitted is None else fitted.token
+        self.rows = TokenRows(graph, sites, ranges, self.settings, fixed, token)
         for site in sites:
             self._note(site)
         for name in graph.outputs:
@@ -75,8 +95,9 @@ class Plan:
         for name in graph.values:
             if name not in views and name not in inside:
                 self._roots[self.of(name)].append(name)
-        self.fitted = self._fit_operands(sites) if fitted is None else fitted
-        self._operands = {self.of(name): found for name, found in self.fitted.items()}
+        static = self._fit_operands(sites) if fitted is None else fitted.static
+        self.fitted = Fitted(static, self.rows.fitted)
+        self._operands = {self.of(name): found for name, found in static.items()}
 
     def _fit_operands(self, sites: list[Site]) -> dict[str, FittedOperand]:
         """Smoothing and clipping of what static products read as int8."""
@@ -88,6 +109,7 @@ class Plan:
                 continue
             layer = self.settings.at(site.node)
             nodes = [n for name in operands if self.of(name) == cls for n in operands[name]]
+            nodes = [n for n in nodes if not self.rows.reads(n)]
             consts = [self.graph.values[n.inputs[1]].const for n in nodes]
             matrices = [np.asarray(const) for const in consts if const is not None]
             clip = layer.ranges == "mse" and self._demands[cls] <= _LINEAR_ONLY
@@ -110,7 +132,7 @@ class Plan:
         if not isinstance(site.node, fg.LayerNorm) and self.main(site.output) != "int16":
             return False  # nothing but LayerNorm, or a copy, scales by channel
         views = [n for n in self.graph.nodes if isinstance(n, fg.View) and self.of(n.output) == cls]
-        return all(_keeps_channels(self.graph, view) for view in views)
+        return all(keeps_channels(self.graph, view) for view in views)
 
     def _channels(self, cls: str) -> tuple[Array, Array]:
         """Smallest and largest value of each channel of a class."""
@@ -125,6 +147,13 @@ class Plan:
     def operand(self, name: str) -> FittedOperand | None:
         """How the int8 codes of a value were fitted, if they were."""
         return self._operands.get(self.of(name))
+
+    def only_smoothed(self, name: str) -> bool:
+        """Whether nothing but smoothed rows with scales of their own is read of a value."""
+        if self._demands[self.of(name)] != {"token"} or self.rows.smoothing(name) is None:
+            return False
+        reads = {node.inputs[0] for node in self.rows.products}
+        return all(self.rows.origin(x) == name for x in reads if self.of(x) == self.of(name))
 
     def function16(self, site: Site) -> bool:
         """Whether a site's activation function takes int16 codes."""
@@ -173,7 +202,11 @@ class Plan:
 
         if isinstance(node, fg.MatMul):
             static = self.graph.values[node.inputs[1]].const is not None
-            operand = "linear16" if static and self.operand16(node) else "linear"
+            operand = "linear"
+            if static and self.rows.reads(node):
+                operand = "token"
+            elif static and self.operand16(node):
+                operand = "linear16"
             want(node.inputs[0], operand if static else "product")
             if static and operand == "linear" and self._smooths_function(node.inputs[0]):
                 want(node.inputs[0], "wide")
@@ -195,7 +228,7 @@ class Plan:
 
     def main(self, name: str) -> str:
         """Main code type of a value's class."""
-        return "int16" if self._demands[self.of(name)] & {"wide", "linear16"} else "int8"
+        return "int16" if self._demands[self.of(name)] & _WIDE else "int8"
 
     def root_coding(self, name: str) -> Coding:
         """Coding of a value where it is computed (or fed in)."""
@@ -249,24 +282,6 @@ class Plan:
             first, last = np.flatnonzero(flat_low)[-1], np.flatnonzero(flat_high)[0]
             low, high = float(grid[first]), float(grid[last])
         return symmetric("int16", low, high, headroom=1.0) if wide else asymmetric(low, high)
-
-
-def _keeps_channels(graph: fg.Graph, view: fg.View) -> bool:
-    """Whether a view leaves the last axis as it is."""
-    (source,) = view.inputs if len(view.inputs) == 1 else (None,)
-    if source is None:
-        return False
-    shape, result = graph.values[source].shape, graph.values[view.output].shape
-    if not shape or not result or shape[-1] != result[-1]:
-        return False
-    if view.kind == "permute":
-        return bool(view.arg[-1] == len(shape) - 1)
-    return view.kind != "slice" or list(view.arg[-1]) == [0, shape[-1], 1]
-
-
-def is_int8(array: Array) -> bool:
-    """Whether reals are int8 codes already."""
-    return bool(np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array)))
 
 
 def _hidden(site: Site) -> set[str]:

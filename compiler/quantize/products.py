@@ -21,7 +21,9 @@ from intformer.compiler.quantize.scales import (
     function_table,
 )
 from intformer.compiler.quantize.sites import Site
+from intformer.compiler.quantize.smoothing import FittedOperand
 from intformer.compiler.quantize.tensors import Tensors, post_params
+from intformer.compiler.quantize.token_rows import largest_sums
 from intformer.errors import UnsupportedModel, UserError
 
 __all__ = ["Products"]
@@ -30,6 +32,8 @@ Array = NDArray[Any]
 
 _BIAS_TOP = 1 << 30
 """Largest bias before zero points, and largest sum of products: half of an accumulator each."""
+_SUMS_TOP = 1 << 29
+"""Largest sum of products of the real weights, times a row's factor: rounding can double it."""
 _INT16_TOP = reference.LIMITS["int16"][1]
 
 
@@ -104,6 +108,8 @@ class Products(Tensors):
             )
         if self.graph.values[node.inputs[1]].const is None:
             self._computed_product(site, node)
+        elif self.plan.rows.reads(node):
+            self._rows_product(site, node)
         elif self.plan.operand16(node):
             self._two_passes(site, node)
         else:
@@ -119,12 +125,30 @@ class Products(Tensors):
     def _static(self, site: Site, node: fg.MatMul) -> None:
         a = self._fetch(node.inputs[0], "operand")
         coding = self._codings[a]
-        weights, bias, b = self._weights(node, [a], coding.scale)
+        found = self.plan.operand(node.inputs[0])
+        weights, bias, b = self._weights(node, [a], coding.scale, found)
         bias = bias - coding.zero_point * weights.integers().sum(axis=1)
-        self._check_sums(node, weights, bias)
+        self._check_sums(node, bias, 255 * np.abs(weights.integers()).sum(axis=1))
         scale = coding.scale * weights.scale * node.factor
         output = self._result(node, site.output, self.plan.root_coding(site.output))
         post = self._epilogue(site, scale, bias, output)
+        self._product(node, [a, b], output, post, weights)
+
+    def _rows_product(self, site: Site, node: fg.MatMul) -> None:
+        """A product of rows with scales of their own.
+
+        The epilogue multiplies a row's sums by ``factor / 2**FACTOR_SHIFT`` before anything else:
+        bias and sums are in units of the codes' scale times ``2**FACTOR_SHIFT``.
+        """
+        a, factors = (self._fetch(node.inputs[0], which) for which in ("rows", "factors"))
+        unit = self._codings[a].scale * (1 << reference.FACTOR_SHIFT)
+        found = self.plan.rows.smoothing(node.inputs[0])
+        weights, bias, b = self._weights(node, [a], unit, found, factors)
+        self._check_sums(node, bias, largest_sums(weights.integers()))
+        scale = unit * weights.scale * node.factor
+        output = self._result(node, site.output, self.plan.root_coding(site.output))
+        post = self._epilogue(site, scale, bias, output)
+        post.factor = factors
         self._product(node, [a, b], output, post, weights)
 
     def _two_passes(self, site: Site, node: fg.MatMul) -> None:
@@ -134,8 +158,8 @@ class Products(Tensors):
         """
         low, high = (self._fetch(node.inputs[0], which) for which in ("low", "high"))
         unit, upper = self._codings[low].scale, self._codings[high].scale
-        weights, bias, b = self._weights(node, [low, high], unit)
-        self._check_sums(node, weights, bias)
+        weights, bias, b = self._weights(node, [low, high], unit, None)
+        self._check_sums(node, bias, 255 * np.abs(weights.integers()).sum(axis=1))
         output = self._result(node, site.output, self.plan.root_coding(site.output))
         final = self._codings[output]
         scale = unit * weights.scale * node.factor
@@ -185,11 +209,16 @@ class Products(Tensors):
         weights: LayerWeights,
     ) -> None:
         group = f"-g{weights.group}" if weights.group else ""
+        operand = self._codings[inputs[0]].dtype
+        if self.plan.rows.reads(node):
+            operand += " per token"
+        elif self.plan.operand16(node):
+            operand = "int16"
         bits = self.plan.settings.at(node).format.bits
         self.notes[output] |= {
             "weights": f"int{bits}{group}",
             "solver": self.solver.solved[node.output].solver,
-            "operand": "int16" if self.plan.operand16(node) else self._codings[inputs[0]].dtype,
+            "operand": operand,
         }
         self.out.nodes.append(
             ig.MatMul(
@@ -205,29 +234,42 @@ class Products(Tensors):
         )
 
     def _weights(
-        self, node: fg.MatMul, operand: list[str], unit: float
+        self,
+        node: fg.MatMul,
+        operand: list[str],
+        unit: float,
+        found: FittedOperand | None,
+        factors: str | None = None,
     ) -> tuple[LayerWeights, Array, str]:
         """Weights of a layer, its bias in units of the sums, and the tensor of the weights.
 
-        ``operand``: the tensors of the input; ``unit``: the real value of its code 1.
+        ``operand``: the tensors of the input, smoothed as ``found`` says; ``factors``: that of its
+        rows' factors, if they have any; ``unit``: the real value of 1 of what is multiplied by the
+        weights and added to the bias.
         """
-        found = None if self.plan.operand16(node) else self.plan.operand(node.inputs[0])
+        matrix = np.asarray(self.graph.values[node.inputs[1]].const, np.float64)
+        real_sums = np.zeros(len(matrix))
+        if factors is not None:  # they can make sums of weights in groups exceed 32 bits
+            real_sums = largest_sums(matrix if found is None else matrix * found.scales)
         weights, real = self.solver.weights(
             node,
             self.out,
             operand,
             [self._codings[name] for name in operand],
             None if found is None else found.scales,
-            floor=lambda bias: np.abs(bias) / (unit * abs(node.factor) * _BIAS_TOP),
+            floor=lambda bias: np.maximum(
+                np.abs(bias) / (unit * abs(node.factor) * _BIAS_TOP), real_sums / _SUMS_TOP
+            ),
+            factor=factors,
         )
         bias = np.rint(real / (unit * node.factor * weights.scale)).astype(np.int64)
         # The scale is per row; the tensor's own says 1.
         name = self._tensor(node.inputs[1], weights.codes.shape, Coding("int8", 1.0), weights.codes)
         return weights, bias, name
 
-    def _check_sums(self, node: fg.MatMul, weights: LayerWeights, bias: Array) -> None:
-        largest = np.abs(bias) + 255 * np.abs(weights.integers()).sum(axis=1)
-        if largest.max() >= 1 << 31:
+    def _check_sums(self, node: fg.MatMul, bias: Array, largest: Array) -> None:
+        """``largest``: the magnitude that a channel's sums can have without bias."""
+        if (np.abs(bias) + largest).max() >= 1 << 31:
             raise UnsupportedModel(f"{node.name}: its sums can exceed 32 bits")
 
 

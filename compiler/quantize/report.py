@@ -16,9 +16,10 @@ def describe(graph: ig.IntGraph, notes: Mapping[str, dict[str, Any]]) -> list[di
     ``table``: whether an activation function ends in 256 entries; ``function``: whether in
     quadratic segments. ``notes`` adds to tensors what the quantizer chose: ``smoothing`` (the
     exponent of the channels' scales), ``weights`` and ``solver`` of static products, and their
-    ``operand``: the type of what they multiply, int16 for two passes.
+    ``operand``: the type of what they multiply, int16 for two passes, ``int8 per token`` for rows
+    with scales of their own. Of these rows ``scale`` is to be multiplied by the row's factor.
     """
-    makers = {node.output: node for node in graph.nodes}
+    makers = {name: node for node in graph.nodes for name in node.outputs}
     result = []
     for tensor in graph.tensors.values():
         node = makers.get(tensor.name)

@@ -22,6 +22,7 @@ __all__ = [
     "exp_table",
     "function_table",
     "group_layout",
+    "is_int8",
     "quantize_weights",
     "round_weights",
     "symmetric",
@@ -194,6 +195,11 @@ def quantize_weights(matrix: Array, bits: int, *, floor: Array) -> tuple[Array, 
     """Codes of ``matrix`` ``[N, K]`` and a scale for each row: :func:`round_weights`."""
     result = round_weights(matrix, WeightFormat(bits), floor=floor)
     return result.codes, result.scale
+
+
+def is_int8(array: Array) -> bool:
+    """Whether reals are int8 codes already."""
+    return bool(np.abs(array).max(initial=0) <= 127 and np.array_equal(array, np.rint(array)))
 
 
 def exp_table(scale: float) -> Array:

@@ -59,6 +59,8 @@ class Layer:
     solver: ``"round"`` to the nearest code, ``"gptq"``, or ``"auto"``: GPTQ for int4.
     operand: the codes of a linear layer's input: ``"int8"``; ``"int16"`` (two passes through the
         array); or ``"auto"``: int16 behind an activation function that is not ReLU.
+    scales: ``"static"``: the codes of a linear layer's input have the scale that the samples set;
+        ``"token"``: int8 codes, each row with a scale of its own, found as the model runs.
     smoothing: exponent of SmoothQuant for the input of linear layers, 0 (none) to 1, or
         ``"search"``. Read at the layer that makes the input.
     norm: ``"shared"``: one LayerNorm, its int8 codes are made from its int16 codes;
@@ -72,6 +74,7 @@ class Layer:
     weights: str = "int8"
     solver: str = "round"
     operand: str = "int8"
+    scales: str = "static"
     smoothing: float | str = 0.0
     norm: str = "shared"
     function: str = "int8"
@@ -93,6 +96,14 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
         "norm": "dual",
         "function": "int16",
     },
+    "token": {
+        "solver": "auto",
+        "operand": "int8",
+        "scales": "token",
+        "smoothing": "search",
+        "norm": "dual",
+        "function": "int16",
+    },
 }
 """Schemes by name: settings that differ from those of :class:`Layer`."""
 
@@ -100,6 +111,7 @@ _CHOICES = {
     "weights": tuple(WEIGHTS),
     "solver": ("round", "gptq", "auto"),
     "operand": ("int8", "int16", "auto"),
+    "scales": ("static", "token"),
     "norm": ("shared", "dual"),
     "function": ("int8", "int16"),
     "ranges": ("minmax", "mse"),
@@ -132,8 +144,8 @@ class Settings:
         if weights not in WEIGHTS:
             raise UserError(f"weights must be one of {', '.join(WEIGHTS)}, not {weights!r}")
         if activations not in ACTIVATIONS:
-            allowed = " or ".join(ACTIVATIONS)
-            raise UserError(f"activations must be {allowed}, not {activations!r}")
+            allowed = ", ".join(ACTIVATIONS)
+            raise UserError(f"activations must be one of {allowed}, not {activations!r}")
         self.weights, self.activations = weights, activations
         self.overrides = {
             str(p): _checked(str(p), v, activations) for p, v in (overrides or {}).items()
@@ -219,13 +231,14 @@ def _checked(pattern: str, changes: Mapping[str, Any], activations: str) -> dict
     if "activations" in result:
         name = result.pop("activations")
         if name not in ACTIVATIONS:
-            allowed_names = " or ".join(ACTIVATIONS)
+            allowed_names = ", ".join(ACTIVATIONS)
             raise UserError(
-                f"override {pattern!r}: activations must be {allowed_names}, not {name!r}"
+                f"override {pattern!r}: activations must be one of {allowed_names}, not {name!r}"
             )
         plain = dataclasses.asdict(Layer())
         scheme = {key: plain[key] for key in ACTIVATIONS[activations]} | ACTIVATIONS[name]
         result = scheme | result
+    _settle_operand(pattern, changes, result)
     for key, value in result.items():
         if key not in allowed:
             raise UserError(
@@ -249,8 +262,23 @@ def _checked(pattern: str, changes: Mapping[str, Any], activations: str) -> dict
     return result
 
 
+def _settle_operand(pattern: str, changes: Mapping[str, Any], result: dict[str, Any]) -> None:
+    """An int16 operand has one scale, rows with their own are int8: what is asked for wins."""
+    if changes.get("scales") == "token":
+        if changes.get("operand") == "int16":
+            raise UserError(
+                f'override {pattern!r}: with scales = "token" the operand is int8; an int16 '
+                'operand needs scales = "static"'
+            )
+        result.setdefault("operand", "int8")
+    elif changes.get("operand") == "int16":
+        result["scales"] = "static"
+
+
 def _resolved(layer: Layer) -> Layer:
-    """``layer`` with the solver that ``"auto"`` stands for."""
+    """``layer`` with the solver and the operand that ``"auto"`` stands for, if it is known."""
+    if layer.scales == "token":
+        layer = dataclasses.replace(layer, operand="int8")
     if layer.solver != "auto":
         return layer
     return dataclasses.replace(layer, solver="gptq" if layer.format.bits == 4 else "round")

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from intformer import reference
 from intformer.compiler.quantize.scales import Coding, asymmetric, round_weights
 from intformer.compiler.quantize.settings import WeightFormat
 
@@ -64,16 +65,19 @@ def fit_operand(
     *,
     alpha: float | str,
     clip: bool,
+    per_row: bool = False,
+    worth: float = 1.0,
 ) -> FittedOperand:
     """Fit the int8 codes of a linear layer's input.
 
     ``channels``: the range of each channel; ``rows``: samples; ``matrices``, ``formats``: the
     weights of the layers that read it; ``alpha``: the exponent, or ``"search"``; ``clip``:
-    whether the limits are those of the least squared error.
+    whether the limits are those of the least squared error; ``per_row``: whether each row has a
+    scale of its own; ``worth``: see :func:`search`.
     """
     low, high = channels
     if alpha == "search":
-        alpha = search(low, high, rows, matrices, formats)
+        alpha = search(low, high, rows, matrices, formats, per_row=per_row, worth=worth)
     assert not isinstance(alpha, str)
     scales = smoothing_vector(low, high, np.concatenate(matrices), alpha)
     limits = float((low / scales).min()), float((high / scales).max())
@@ -119,19 +123,23 @@ def search(
     rows: Array,
     matrices: list[Array],
     formats: list[WeightFormat],
+    *,
+    per_row: bool = False,
+    worth: float = 1.0,
 ) -> float:
     """The exponent of :data:`ALPHAS` with the least squared error of the layers' outputs.
 
     ``rows``: sampled inputs ``[n, channels]``; ``matrices``: the weights of the layers. Each
-    layer's error counts relative to its output.
+    layer's error counts relative to its output. ``per_row``: codes of each row at a scale of its
+    own, rather than one for all that holds ``low`` to ``high``. ``worth``: the share of the error
+    without smoothing that smoothing must at least come below.
     """
     x = _thin(np.asarray(rows, np.float64))
     weights = np.concatenate([np.asarray(m, np.float64) for m in matrices])
     best, result = np.inf, 0.0
     for alpha in ALPHAS:
         s = smoothing_vector(low, high, weights, alpha)
-        coding = operand_coding(low, high, s)
-        codes = coding.decode(coding.encode(x / s))
+        codes = _rounded_rows(x / s) if per_row else _rounded(x / s, operand_coding(low, high, s))
         error = 0.0
         for matrix, fmt in zip(matrices, formats, strict=True):
             real = np.asarray(matrix, np.float64)
@@ -142,13 +150,24 @@ def search(
             spent = np.square(have - want).sum() + np.square(x @ (rounded - real).T).sum()
             error += float(spent / max(np.square(want - want.mean(axis=0)).sum(), 1e-30))
         if error < best:
-            best, result = error, alpha
+            best, result = error * (worth if alpha == 0 else 1.0), alpha
     return result
 
 
 def operand_coding(low: Array, high: Array, s: Array) -> Coding:
     """int8 coding of ``x / s``."""
     return asymmetric(float((low / s).min()), float((high / s).max()))
+
+
+def _rounded(x: Array, coding: Coding) -> Array:
+    return coding.decode(coding.encode(x))
+
+
+def _rounded_rows(x: Array) -> Array:
+    """Rows rounded to int8 codes, the largest magnitude of each to 127."""
+    scale = np.abs(x).max(axis=1, keepdims=True) / reference.LIMITS["int8"][1]
+    result: Array = np.rint(x / np.where(scale > 0, scale, 1.0)) * scale
+    return result
 
 
 def _thin(rows: Array) -> Array:

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from intformer import reference
 from intformer.compiler import graph as fg
 from intformer.compiler import integer_graph as ig
-from intformer.compiler.quantize.plan import Plan, is_int8
-from intformer.compiler.quantize.scales import Coding, encode_multiplier
+from intformer.compiler.quantize.plan import Plan
+from intformer.compiler.quantize.scales import Coding, encode_multiplier, is_int8
+from intformer.compiler.quantize.token_rows import ROW_TOP
 
 __all__ = ["Tensors", "post_params"]
 
@@ -54,6 +55,8 @@ class Tensors:
 
         ``operand`` means a product's operand: int8, or uint8 if the value is stored so. ``high``
         and ``low`` are the bytes of the int16 codes: ``256 * high + low``, int8 and uint8.
+        ``smoothed``: int16 codes with a scale for each channel; ``rows`` and ``factors``: what a
+        :class:`~intformer.compiler.integer_graph.RowScale` makes of them, or of the int16 codes.
         """
         if (name, dtype) not in self._made:
             self._made[name, dtype] = self._make(name, dtype)
@@ -63,6 +66,10 @@ class Tensors:
         value = self.graph.values[name]
         if value.const is not None:
             return self._constant(value, dtype)
+        if dtype in ("rows", "factors"):
+            return self._row_scale(name, dtype)
+        if dtype == "smoothed" and self.plan.rows.origin(name) == name:
+            return self._smoothed(name)
         if name in self._views:
             return self._view(self._views[name], dtype)
         native = self._fetch(name, "native")
@@ -85,6 +92,28 @@ class Tensors:
         if found is not None:
             self.notes[copy]["smoothing"] = found.alpha
         return copy
+
+    def _smoothed(self, name: str) -> str:
+        """int16 codes of a value with a scale for each channel."""
+        found, coding = self.plan.rows.smoothing(name), self.plan.rows.coding(name)
+        assert found is not None
+        wide = self._fetch(name, "int16")
+        copy = self._convert(wide, f"{name}.smoothed", coding, scales=found.scales)
+        self.notes[copy]["smoothing"] = found.alpha
+        return copy
+
+    def _row_scale(self, name: str, which: str) -> str:
+        """The int8 codes of a value's rows, each row at a scale of its own, or their factors."""
+        smoothed = self.plan.rows.smoothing(name) is not None
+        source = self._fetch(name, "smoothed" if smoothed else "int16")
+        shape, coding = self.out.tensors[source].shape, self._codings[source]
+        # A row's codes are worth this scale times the row's factor.
+        codes = self._tensor(f"{name}.rows", shape, Coding("int8", coding.scale / ROW_TOP))
+        factors = self._tensor(f"{name}.factors", (*shape[:-1], 1), Coding("int16", 1.0))
+        self.out.nodes.append(ig.RowScale(codes, [source], codes, "", factor=factors))
+        self.notes[codes]["scales"] = "token"
+        self._made |= {(name, "rows"): codes, (name, "factors"): factors}
+        return self._made[name, which]
 
     def _byte(self, name: str, which: str) -> str:
         """The upper or the lower byte of the int16 codes of a value."""

@@ -200,7 +200,8 @@ class ClaimFifo(wiring.Component):
     some: ``Out(1)``; there is an entry that is not claimed: from a register, one cycle after
         its ``push``.
     claim: ``In(1)``; claim the next entry; only while ``some``.
-    o: ``Out``; the claimed entry, ``latency`` cycles later, for one cycle.
+    o: ``Out``; the claimed entry, ``latency`` cycles later; it stays until the next one that is
+        claimed comes.
     """
 
     def __init__(self, shape: ShapeLike, *, depth: int, latency: int) -> None:

@@ -10,6 +10,7 @@ from intformer.config import CoreConfig
 from intformer.hw.memory.functions import SEGMENT, limits_layout
 from intformer.hw.parts.streams import delay
 from intformer.hw.ports import READ_LATENCY
+from intformer.hw.post.factor import FactorLane
 from intformer.hw.post.function import FunctionLane
 from intformer.hw.post.requantize import Requantize
 from intformer.reference import MULT_BITS, SHIFT_MIN
@@ -44,7 +45,8 @@ class PostLane(wiring.Component):
     """``clip(((x + bias) * mult >> shift) + (r * res_mult >> res_shift) + zero_point, lo, hi)``,
     then, with ``table_en``, the table's entry for its low byte; both shifts round half up. With
     ``function_en``, if the core has functions, :class:`~intformer.hw.post.function.FunctionLane`
-    of it instead.
+    of it instead. If the core has scales of rows, :class:`~intformer.hw.post.factor.FactorLane`
+    of ``x`` takes the place of ``x``.
 
     A pipeline: takes a value per cycle, never stalls.
 
@@ -57,8 +59,9 @@ class PostLane(wiring.Component):
     Members
     -------
     constants: ``In`` of :func:`constants_layout`.
-    x: ``In(signed(32))``, param: ``In(64)``: ``{bias: signed(32), mult: signed(16), shift: 8,
-        zero: 8}``.
+    x: ``In(signed(32))``; with ``row_scales`` only, factor: ``In(signed(16))``.
+    param: ``In(64)``: ``{bias: signed(32), mult: signed(16), shift: 8, zero: 8}``;
+        :attr:`param_latency` cycles after ``x``.
     r: ``In(signed(16))``; :attr:`residual_latency` cycles after ``x``.
     index: ``Out(8)``; for the table.
     entry: ``In(8)``; ``READ_LATENCY`` cycles after ``index``.
@@ -91,17 +94,25 @@ class PostLane(wiring.Component):
                 "segment": Out(self._function.segment.shape()),
                 "function_entry": In(SEGMENT),
             }
+        self._factor = FactorLane(target=target) if config.row_scales else None
+        if self._factor is not None:
+            members["factor"] = In(self._factor.factor.shape())
         super().__init__(members)
+
+    @property
+    def param_latency(self) -> int:
+        """Cycles from ``x`` to ``param``."""
+        return 0 if self._factor is None else self._factor.latency
 
     @property
     def residual_latency(self) -> int:
         """Cycles from ``x`` to ``r``."""
-        return self._main.latency - self._side.latency - 1
+        return self.param_latency + self._main.latency - self._side.latency - 1
 
     @property
     def latency(self) -> int:
         """Cycles from ``x`` to ``o``."""
-        clipped = self._main.latency + 3
+        clipped = self.param_latency + self._main.latency + 3
         table = READ_LATENCY if self._function is None else self._function.latency
         return clipped + table + 1
 
@@ -110,8 +121,13 @@ class PostLane(wiring.Component):
         m.submodules.main = main = self._main
         m.submodules.side = side = self._side
         constants = self.constants
+        x = self.x
+        if self._factor is not None:
+            m.submodules.factor = factor = self._factor
+            m.d.comb += [factor.x.eq(x), factor.factor.eq(self.factor)]
+            x = factor.o
         m.d.comb += [
-            main.x.eq(self.x),
+            main.x.eq(x),
             main.bias.eq(self.param[:32]),
             main.mult.eq(self.param[32:48]),
             main.shift.eq(self.param[48:56]),

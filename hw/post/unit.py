@@ -2,7 +2,7 @@
 
 ::
 
-    accumulators ─┐                                     ┌► act
+    accumulators ─┐  (x factor)                         ┌► act
     act or wide  ─┴► + bias ► x mult >> shift ─┐        │
     act or wide  ──► x res_mult >> res_shift ──┴► + zero_point ► clip ► table ─┴► wide
                                                                     or function
@@ -31,9 +31,11 @@ from intformer.hw.ports import (
     WritePort,
     operation_layout,
 )
+from intformer.hw.post.factor import FactorLane
 from intformer.hw.post.function import FunctionLane
 from intformer.hw.post.lane import PostLane, constants_layout
 from intformer.isa import Op
+from intformer.reference import FACTOR_SHIFT
 
 __all__ = ["PostUnit"]
 
@@ -49,10 +51,17 @@ def _function_cycles(config: CoreConfig) -> int:
     return FunctionLane(config).latency - READ_LATENCY if config.functions else 0
 
 
+def _factor_cycles(config: CoreConfig) -> int:
+    """Cycles that the lanes take longer for the sake of factors."""
+    return FactorLane.latency if config.row_scales else 0
+
+
 class PostUnit(wiring.Component):
     """Runs POST_ACC and POST_MEM; see :func:`intformer.reference.post`.
 
-    One lane group per cycle while ports are granted; one instruction at a time.
+    One lane group per cycle while ports are granted; one instruction at a time. With
+    ``row_scales`` a POST_ACC that has factors reads one for each row, as its source. Without,
+    ``src_mem`` of POST_ACC means nothing.
 
     Parameters
     ----------
@@ -102,14 +111,17 @@ class PostUnit(wiring.Component):
         super().__init__(members)
 
     @staticmethod
-    def instruction_cycles(config: CoreConfig, op: Op, *, groups: int, residual: bool) -> int:
+    def instruction_cycles(
+        config: CoreConfig, op: Op, *, groups: int, residual: bool, factors: bool = False
+    ) -> int:
         """Cycles from the acceptance of a command to ``done`` while every port is granted.
 
-        ``groups``: rows times lane groups per row. ``residual``: ``res_en``. What lies in a
-        scratchpad has to be read first.
+        ``groups``: rows times lane groups per row. ``residual``: ``res_en``. ``factors``: whether
+        the rows have factors. What lies in a scratchpad has to be read first.
         """
-        reading = READ_LATENCY + 1 if op == Op.POST_MEM or residual else 0
-        return groups + reading + _OPERANDS + READ_LATENCY + 20 + _function_cycles(config)
+        reading = READ_LATENCY + 1 if op == Op.POST_MEM or residual or factors else 0
+        lanes = READ_LATENCY + 20 + _function_cycles(config) + _factor_cycles(config)
+        return groups + reading + _OPERANDS + lanes
 
     def elaborate(self, _platform: object) -> Module:
         m = Module()
@@ -121,16 +133,25 @@ class PostUnit(wiring.Component):
         m.submodules.writer = writer = GroupWriter(config)
         m.submodules.joined = joined = GroupCounter()
         more_rows, more_groups = Signal(12), Signal(10)
-        with m.If(self.unit.cmd.valid & self.unit.cmd.ready):
-            body = data.View(fields.shape(), self.unit.cmd.payload.body[: len(fields.as_value())])
+        cmd = self.unit.cmd
+        with m.If(cmd.valid & cmd.ready):
+            body = data.View(fields.shape(), cmd.payload.body[: len(fields.as_value())])
             m.d.sync += [more_rows.eq(body.rows - 1), more_groups.eq(body.groups - 1)]
+        reads_source, source_groups = ~from_acc, more_groups
+        if config.row_scales:
+            reads_source = ~from_acc | fields.src_mem
+            source_groups = Signal.like(more_groups)
+            with m.If(cmd.valid & cmd.ready):
+                # A factor is one group, whatever the row has.
+                is_mem = cmd.payload.op == Op.POST_MEM
+                m.d.sync += source_groups.eq(Mux(is_mem, body.groups - 1, 0))
         for part in (source, residual, writer, joined):
-            chosen = {source: ~from_acc, residual: fields.res_en}.get(part, 1)
+            chosen = {source: reads_source, residual: fields.res_en}.get(part, 1)
             m.d.comb += [
                 # A register of its own: it selects in all the counters of the part.
                 part.load.eq(delay(m, start & chosen, 1, name="load", keep=True)),
                 part.more_rows.eq(more_rows),
-                part.more_groups.eq(more_groups),
+                part.more_groups.eq(source_groups if part is source else more_groups),
             ]
         self._control(m, fields, from_acc, start, (source, residual, writer))
         self._places(m, fields, source, residual, writer)
@@ -142,10 +163,15 @@ class PostUnit(wiring.Component):
         connect(m, results.o, writer.i)
         group = 16 * config.lanes
         stored = ClaimFifo(group, depth=RESPONSES, latency=_OPERANDS - 1)
-        added = ClaimFifo(group, depth=RESPONSES, latency=_OPERANDS + lane.residual_latency)
+        waits = _OPERANDS + lane.residual_latency
+        # From the request of a residual to the release of its place.
+        added = ClaimFifo(group, depth=max(RESPONSES, READ_LATENCY + 1 + waits), latency=waits)
         m.submodules.stored, m.submodules.added = stored, added
         fire = Signal()
-        for reader, fifo, wanted in ((source, stored, ~from_acc), (residual, added, fields.res_en)):
+        claims = ~from_acc
+        if config.row_scales:
+            claims = self._claims(m, start | fire, reads_source, start | joined.last, from_acc)
+        for reader, fifo, wanted in ((source, stored, claims), (residual, added, fields.res_en)):
             m.d.comb += [
                 reader.room.eq(fifo.room),
                 fifo.take.eq(reader.taken),
@@ -157,7 +183,7 @@ class PostUnit(wiring.Component):
             fire.eq(
                 joined.active
                 & results.room
-                & (stored.some | from_acc)
+                & (stored.some | ~claims)
                 & (added.some | ~fields.res_en)
             ),
             results.take.eq(fire),
@@ -167,6 +193,15 @@ class PostUnit(wiring.Component):
         x = self._operands(m, fields, from_acc, start, fire, joined, stored)
         self._arithmetic(m, fields, x, added, results)
         return m
+
+    def _claims(self, m: Module, step, reads_source, begins, from_acc) -> Signal:
+        """Whether the next group claims an entry of the source: from accumulators, if its row
+        ``begins`` with it and has a factor; then ``step`` to the group after it.
+        """
+        claims = Signal(attrs={"keep": 1})
+        with m.If(step):
+            m.d.sync += claims.eq(reads_source & (begins | ~from_acc))
+        return claims
 
     def _control(self, m: Module, fields, from_acc, start, parts) -> None:
         """Take a command, start the parts, report when the last write has been taken."""
@@ -223,14 +258,19 @@ class PostUnit(wiring.Component):
         """Ask for parameters and accumulators; the values of the lanes, from registers."""
         lanes = self._config.lanes
         group = Signal(range(max(self._config.cols // lanes, 2)))
+        param_addr = Signal.like(self.param.addr)
+        # The address waits for what the lanes do before they need parameters: it is small.
+        cycles = self._lanes[0].param_latency
+        late = delay(m, param_addr, cycles, name="param_addr", reset_less=True)
+        m.d.comb += self.param.addr.eq(late)
         with m.If(start | (fire & joined.last)):
             m.d.sync += group.eq(0)
-            m.d.sync += self.param.addr.eq(fields.param)
+            m.d.sync += param_addr.eq(fields.param)
         with m.Elif(fire):
             m.d.sync += group.eq(group + 1)
-            m.d.sync += self.param.addr.eq(self.param.addr + fields.param_step)
+            m.d.sync += param_addr.eq(param_addr + fields.param_step)
         with m.If(start):
-            m.d.sync += self.acc_addr.eq(fields.src)
+            m.d.sync += self.acc_addr.eq(fields.acc)
         with m.Elif(fire & joined.last):
             m.d.sync += self.acc_addr.eq(self.acc_addr + 1)
         sums = self._group(m, delay(m, group, ACC_LATENCY, name="group"))
@@ -239,6 +279,14 @@ class PostUnit(wiring.Component):
             code = stored.o.word_select(k, 16).as_signed()
             accumulator = sums.word_select(k, 32).as_signed()
             m.d.sync += x[k].eq(Mux(from_acc, accumulator, code))
+        if self._config.row_scales:
+            has_factors = Signal()
+            factor = Signal(signed(16), reset_less=True)
+            m.d.sync += [
+                has_factors.eq(from_acc & fields.src_mem),
+                factor.eq(Mux(has_factors, stored.o[:16].as_signed(), 1 << FACTOR_SHIFT)),
+            ]
+            m.d.comb += [lane.factor.eq(factor) for lane in self._lanes]
         return x
 
     def _group(self, m: Module, group: Signal) -> Signal:

@@ -1,15 +1,17 @@
-"""The row unit: SOFTMAX and LAYERNORM on rows in the scratchpads."""
+"""The row unit: SOFTMAX, LAYERNORM and ROWSCALE on rows in the scratchpads."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from functools import cache
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2
 
 from intformer.config import CoreConfig
 from intformer.hw.parts.access import GroupWriter
-from intformer.hw.parts.streams import row_beats
+from intformer.hw.parts.streams import delay, row_beats
 from intformer.hw.ports import (
     BODY_BITS,
     READ_LATENCY,
@@ -22,6 +24,8 @@ from intformer.hw.ports import (
 from intformer.hw.row.access import RowReader, row_job_layout
 from intformer.hw.row.layernorm import RowLayerNorm
 from intformer.hw.row.softmax import RowSoftmax
+from intformer.hw.row.timing import RowTiming
+from intformer.hw.units.row_scale import RowScale
 from intformer.isa import Op
 from intformer.reference import EXP_BITS
 
@@ -31,12 +35,20 @@ _OVERHEAD = 6 + READ_LATENCY
 """Cycles from the instruction to the first beat, and from the last to ``done``."""
 
 
-class RowUnit(wiring.Component):
-    """Executes SOFTMAX and LAYERNORM; :mod:`intformer.isa` defines them.
+@cache
+def _scale_timing(lanes: int, row_max: int) -> RowTiming:
+    """Latency and throughput of :class:`RowScale`."""
+    scale = RowScale(lanes=lanes, row_max=row_max)
+    return RowTiming(lanes=lanes, latency_of_beat=scale.latency, passes=2, serial_cycles=1)
 
-    One instruction at a time; its rows overlap in the pipelines of :class:`RowSoftmax` and
-    :class:`RowLayerNorm`. ``rows`` and ``n`` are at least 1, and ``n`` at most
-    ``config.row_max``. Source and destination may be the same rows.
+
+class RowUnit(wiring.Component):
+    """Executes SOFTMAX and LAYERNORM, and ROWSCALE if the core has ``row_scales``;
+    :mod:`intformer.isa` defines them.
+
+    One instruction at a time; its rows overlap in the pipelines of :class:`RowSoftmax`,
+    :class:`RowLayerNorm` and :class:`RowScale`. ``rows`` and ``n`` are at least 1, and ``n`` at
+    most ``config.row_max``. Source and destination may be the same rows.
 
     Parameters
     ----------
@@ -60,6 +72,9 @@ class RowUnit(wiring.Component):
         self._layernorm = RowLayerNorm(
             lanes=lanes, row_max=config.row_max, multipliers=config.multipliers, target=target
         )
+        self._scale = None
+        if config.row_scales:
+            self._scale = RowScale(lanes=lanes, row_max=config.row_scales, target=target)
         address = data.StructLayout({"index": 8, "table": 2})
         super().__init__(
             {
@@ -85,6 +100,8 @@ class RowUnit(wiring.Component):
         """
         if op == Op.SOFTMAX:
             timing = RowSoftmax.timing_of(lanes=config.lanes, exp_latency=READ_LATENCY)
+        elif op == Op.ROWSCALE:
+            timing = _scale_timing(config.lanes, config.row_scales)
         else:
             timing = RowLayerNorm.timing_of(
                 lanes=config.lanes, row_max=config.row_max, multipliers=config.multipliers
@@ -98,15 +115,26 @@ class RowUnit(wiring.Component):
         m = Module()
         m.submodules.reader = reader = RowReader(self._config)
         m.submodules.writer = writer = GroupWriter(self._config)
-        wiring.connect(m, wiring.flipped(self.act_read), reader.act_read)
-        wiring.connect(m, wiring.flipped(self.wide_read), reader.wide_read)
-        wiring.connect(m, wiring.flipped(self.act_write), writer.act)
-        wiring.connect(m, wiring.flipped(self.wide_write), writer.wide)
+        connect(m, flipped(self.act_read), reader.act_read)
+        connect(m, flipped(self.wide_read), reader.wide_read)
+        connect(m, flipped(self.act_write), writer.act)
 
         body, job = Signal(BODY_BITS), Signal(row_job_layout())
-        final, more_rows = Signal(11), Signal(12)
+        longest = max(self._config.row_max, self._config.row_scales)
+        final, more_rows = Signal(range(longest)), Signal(12)
         is_softmax = Signal()
+        is_op: dict[Op, Value] = {Op.SOFTMAX: is_softmax, Op.LAYERNORM: ~is_softmax}
+        if self._scale is not None:
+            is_op |= {
+                op: Signal(name=f"is_{op.name.lower()}") for op in (Op.LAYERNORM, Op.ROWSCALE)
+            }
         unit, start = self.unit, Signal()
+        writers = [writer]
+        if self._scale is None:
+            connect(m, flipped(self.wide_write), writer.wide)
+        else:
+            is_scale = is_op[Op.ROWSCALE]
+            writers.append(self._factors(m, self._scale, is_scale, start, body, job, writer))
         # What is offered is taken over and over until it counts: the registers are many, and far.
         follows = Signal(init=1, attrs={"keep": 1})
         given = unit.cmd.payload
@@ -116,9 +144,9 @@ class RowUnit(wiring.Component):
             with m.State("idle"):
                 m.d.comb += unit.cmd.ready.eq(1)
                 with m.If(unit.cmd.valid):
-                    sizes = _fields(Op.SOFTMAX, given.body)  # alike in both
+                    sizes = _fields(Op.SOFTMAX, given.body)  # alike in all
                     m.d.sync += [
-                        is_softmax.eq(given.op == Op.SOFTMAX),
+                        *(s.eq(given.op == op) for op, s in is_op.items() if isinstance(s, Signal)),
                         follows.eq(0),
                         final.eq(sizes.n - 1),
                         more_rows.eq(sizes.rows - 1),
@@ -127,7 +155,7 @@ class RowUnit(wiring.Component):
             with m.State("prepare"):
                 m.d.comb += unit.busy.eq(1)
                 m.d.sync += start.eq(1)
-                self._set_job(m, job, is_softmax, body, final, more_rows)
+                self._set_job(m, job, is_op, body, final, more_rows)
                 m.next = "start"
             with m.State("start"):
                 m.d.comb += unit.busy.eq(1)
@@ -135,12 +163,12 @@ class RowUnit(wiring.Component):
                 m.next = "run"
             with m.State("run"):
                 m.d.comb += unit.busy.eq(1)
-                with m.If(~writer.active):
+                with m.If(~Cat(part.active for part in writers).any()):
                     m.d.comb += unit.done.eq(1)
                     m.d.sync += follows.eq(1)
                     m.next = "idle"
-        m.d.comb += unit.stall.eq(reader.stall | writer.stall)
         m.d.comb += [
+            unit.stall.eq(reader.stall | Cat(part.stall for part in writers).any()),
             reader.load.eq(start),
             reader.job.eq(job),
             writer.load.eq(start),
@@ -149,7 +177,7 @@ class RowUnit(wiring.Component):
             writer.place.eq(job.dst),
             writer.tail.eq(job.tail),
         ]
-        self._streams(m, is_softmax, reader, writer)
+        self._streams(m, is_op, reader, writer)
         self._parameters(m, body)
         return m
 
@@ -157,13 +185,14 @@ class RowUnit(wiring.Component):
         self,
         m: Module,
         job: data.View,
-        is_softmax: Signal,
+        is_op: dict[Op, Value],
         body: Signal,
         final: Signal,
         more_rows: Signal,
     ) -> None:
         """Store what reader and writer need of the instruction; ``final``: a row's last element."""
         softmax, layernorm = _fields(Op.SOFTMAX, body), _fields(Op.LAYERNORM, body)
+        is_softmax, is_layernorm = is_op[Op.SOFTMAX], is_op[Op.LAYERNORM]
         lanes = self._config.lanes
         lane_bits = ceil_log2(lanes)
         m.d.sync += [
@@ -171,7 +200,7 @@ class RowUnit(wiring.Component):
             job.more_groups.eq(final >> lane_bits),
             job.tail.eq(Cat(final[:lane_bits] >= k for k in range(lanes))),
             job.src.mem.eq(~is_softmax),
-            job.dst.mem.eq(~is_softmax & layernorm.dst_mem),
+            job.dst.mem.eq(is_layernorm & layernorm.dst_mem),
             job.mask_en.eq(is_softmax & softmax.mask_en),
             job.mask.word.eq(softmax.mask),
             job.mask.stride.eq(softmax.mask_stride),
@@ -180,36 +209,101 @@ class RowUnit(wiring.Component):
         ]
         for role in ("src", "dst"):
             for name, part in ((role, "word"), (f"{role}_stride", "stride")):
-                value = Mux(is_softmax, softmax[name], layernorm[name])
+                # Those of ROWSCALE lie where those of SOFTMAX do.
+                value = Mux(is_layernorm, layernorm[name], softmax[name])
                 m.d.sync += job[role][part].eq(value)
 
     def _streams(
-        self, m: Module, is_softmax: Signal, reader: RowReader, writer: GroupWriter
+        self, m: Module, is_op: dict[Op, Value], reader: RowReader, writer: GroupWriter
     ) -> None:
-        """Lead the beats from the reader through one of the two components to the writer."""
+        """Lead the beats from the reader through one of the components to the writer."""
         m.submodules.softmax = softmax = self._softmax
         m.submodules.layernorm = layernorm = self._layernorm
-        to_softmax = Signal(attrs={"keep": 1})  # for the handshakes, apart from what selects data
-        m.d.sync += to_softmax.eq(is_softmax)
+        # For the handshakes, apart from what selects data.
+        to_softmax = Signal(attrs={"keep": 1})
+        m.d.sync += to_softmax.eq(is_op[Op.SOFTMAX])
+        to_layernorm = ~to_softmax
         beat, lanes = reader.o.payload, self._config.lanes
+        ready = Mux(to_softmax, softmax.i.ready, layernorm.i.ready)
+        valid = Mux(to_softmax, softmax.o.valid, layernorm.o.valid)
+        codes = [softmax.o.payload.p[k] for k in range(lanes)]
+        if self._scale is not None:
+            m.submodules.scale = scale = self._scale
+            to_scale = Signal(attrs={"keep": 1})
+            to_layernorm = Signal(attrs={"keep": 1})
+            m.d.sync += [
+                to_scale.eq(is_op[Op.ROWSCALE]),
+                to_layernorm.eq(is_op[Op.LAYERNORM]),
+            ]
+            m.d.comb += [
+                scale.i.valid.eq(reader.o.valid & to_scale),
+                scale.i.payload.x.eq(beat.data),
+                scale.i.payload.keep.eq(beat.valid),
+                scale.i.payload.last.eq(beat.last),
+                scale.o.ready.eq(writer.i.ready & to_scale),
+            ]
+            ready = Mux(to_scale, scale.i.ready, ready)
+            valid = Mux(to_scale, scale.o.valid, valid)
+            codes = [
+                Mux(is_op[Op.ROWSCALE], scale.o.payload.y[k].as_unsigned(), code)
+                for k, code in enumerate(codes)
+            ]
         m.d.comb += [
             softmax.i.valid.eq(reader.o.valid & to_softmax),
             softmax.i.payload.x.eq(Cat(beat.data.word_select(k, 16)[:8] for k in range(lanes))),
             softmax.i.payload.keep.eq(beat.keep),
             softmax.i.payload.last.eq(beat.last),
-            layernorm.i.valid.eq(reader.o.valid & ~to_softmax),
+            layernorm.i.valid.eq(reader.o.valid & to_layernorm),
             layernorm.i.payload.x.eq(beat.data),
             layernorm.i.payload.valid.eq(beat.valid),
             layernorm.i.payload.last.eq(beat.last),
-            reader.o.ready.eq(Mux(to_softmax, softmax.i.ready, layernorm.i.ready)),
+            reader.o.ready.eq(ready),
         ]
-        codes = Cat(Cat(softmax.o.payload.p[k], Const(0, 8)) for k in range(lanes))
+        extended = Cat(Cat(code, Const(0, 8)) for code in codes)
+        y = layernorm.o.payload.y.as_value()
         m.d.comb += [
-            writer.i.valid.eq(Mux(to_softmax, softmax.o.valid, layernorm.o.valid)),
-            writer.i.payload.eq(Mux(is_softmax, codes, layernorm.o.payload.y.as_value())),
+            writer.i.valid.eq(valid),
+            writer.i.payload.eq(Mux(is_op[Op.LAYERNORM], y, extended)),
             softmax.o.ready.eq(writer.i.ready & to_softmax),
-            layernorm.o.ready.eq(writer.i.ready & ~to_softmax),
+            layernorm.o.ready.eq(writer.i.ready & to_layernorm),
         ]
+
+    def _factors(
+        self,
+        m: Module,
+        scale: RowScale,
+        is_scale: Value,
+        start: Signal,
+        body: Signal,
+        job: data.View,
+        writer: GroupWriter,
+    ) -> GroupWriter:
+        """Write the rows' factors to wide, whose port codes of ROWSCALE do not need."""
+        m.submodules.factors = factors = GroupWriter(self._config)
+        fields = _fields(Op.ROWSCALE, body)
+        top = scale.top.payload
+        m.d.comb += [
+            factors.load.eq(delay(m, start & is_scale, 1, name="load_factors", keep=True)),
+            factors.more_rows.eq(job.more_rows),
+            factors.place.mem.eq(1),
+            factors.place.word.eq(fields.factor),
+            factors.place.stride.eq(fields.factor_stride),
+            factors.tail.eq(1),
+            factors.i.valid.eq(scale.top.valid),
+            factors.i.payload.eq(top[:-1] | top[-1].replicate(len(top) - 1)),  # at most 32767
+            scale.top.ready.eq(factors.i.ready),
+        ]
+        chosen = Signal(attrs={"keep": 1})
+        m.d.sync += chosen.eq(is_scale)
+        # Only one of the two has a write for wide.
+        port, codes, ours = self.wide_write.req, writer.wide.req, factors.wide.req
+        m.d.comb += [
+            port.valid.eq(codes.valid | ours.valid),
+            port.payload.eq(Mux(chosen, ours.payload, codes.payload)),
+            codes.ready.eq(port.ready),
+            ours.ready.eq(port.ready),
+        ]
+        return factors
 
     def _parameters(self, m: Module, body: Signal) -> None:
         """Connect tables, parameters and the constants of the instruction."""

@@ -20,6 +20,7 @@ __all__ = ["COUNTER_BASE", "PROGRAM_COUNTER", "microprogram"]
 PROGRAM_COUNTER = 0
 """Register of the address of the next instruction."""
 _CODES = 16
+_OPERATIONS = set(Op) - {Op.ROWSCALE}  # a serial core has no row_scales
 
 
 @cache
@@ -59,7 +60,7 @@ def _main(asm: Routines) -> None:
     asm.align(_CODES)
     asm.label("operations")
     for code in range(_CODES):
-        asm.goto(Op(code).name if code in set(Op) else "unknown")
+        asm.goto(Op(code).name if code in _OPERATIONS else "unknown")
     asm.label(Op.END.name)
     # The counters that are kept in registers.
     asm.op(Micro.LD, "rows_fed")

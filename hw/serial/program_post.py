@@ -54,9 +54,16 @@ def _fields(asm: Routines) -> None:
     for name in ("low", "high", "zero_point"):
         asm.field(16, name, signed=True)
     asm.io(Io.FLAGS, "post_flags")
-    # POST_ACC: elements of an accumulator row are next to each other.
+    asm.field(1, None)
+    asm.field(12, None)
     asm.jump_unless(Condition.F0, "post_row")
-    asm.add("source_row", ACCUMULATOR)
+    # POST_ACC: elements of an accumulator row are next to each other.
+    asm.op(Micro.ST, "source_row")
+    for _ in range(2):  # times COLS
+        asm.op(Micro.ADD, "source_row")
+        asm.op(Micro.ST, "source_row")
+    asm.op(Micro.ADD, ACCUMULATOR)
+    asm.op(Micro.ST, "source_row")
     asm.op(Micro.LD, COLS)
     asm.op(Micro.ST, "source_stride")
 

@@ -15,6 +15,7 @@ from intformer.reference.integers import LIMITS, IntArray
 from intformer.reference.norm import BETA_SHIFT, NORM_BITS, NORM_FRACTION, layernorm, rmsnorm
 from intformer.reference.rescale import (
     ACC_BITS,
+    FACTOR_SHIFT,
     MULT_BITS,
     RESCALE_SHIFT_MAX,
     SHIFT_MAX,
@@ -26,7 +27,7 @@ from intformer.reference.rescale import (
     round_shift,
 )
 from intformer.reference.rotary import ROTARY_FRACTION, rotary
-from intformer.reference.rows import argmax, row_maximum, row_scale
+from intformer.reference.rows import argmax, row_codes, row_maximum, row_scale
 from intformer.reference.softmax import (
     EXP_BITS,
     ExpTables,
@@ -47,6 +48,7 @@ __all__ = [
     "BETA_SHIFT",
     "BREAKS_MAX",
     "EXP_BITS",
+    "FACTOR_SHIFT",
     "GROUP_SCALE_BITS",
     "LIMITS",
     "MULT_BITS",
@@ -75,6 +77,7 @@ __all__ = [
     "rmsnorm",
     "rotary",
     "round_shift",
+    "row_codes",
     "row_maximum",
     "row_scale",
     "softmax",

@@ -10,6 +10,7 @@ from intformer.reference.tables import QuadraticTable, check_function, quadratic
 
 __all__ = [
     "ACC_BITS",
+    "FACTOR_SHIFT",
     "MULT_BITS",
     "RESCALE_SHIFT_MAX",
     "SHIFT_MAX",
@@ -27,6 +28,8 @@ MULT_BITS = 16
 """Width of a requantization multiplier (signed)."""
 SHIFT_MIN, SHIFT_MAX = 2, 47
 """Range of a requantization shift."""
+FACTOR_SHIFT = 12
+"""The epilogue divides a row's sums times its factor by two to this power."""
 RESCALE_SHIFT_MAX = 62
 """Largest shift of the stream units, which have no fixed widths; the smallest is ``SHIFT_MIN``."""
 
@@ -65,6 +68,7 @@ def matmul(a: IntArray, b: IntArray) -> NDArray[np.int64]:
 def post(
     x: IntArray,
     *,
+    factor: IntArray | None = None,
     bias: IntArray | int,
     mult: IntArray | int,
     shift: IntArray | int,
@@ -77,17 +81,22 @@ def post(
     table: IntArray | None = None,
     function: QuadraticTable | None = None,
 ) -> NDArray[np.int64]:
-    """The epilogue: bias, rescale, residual, zero point, saturation and activation table.
+    """The epilogue: factor, bias, rescale, residual, zero point, saturation, activation table.
 
     ``y = clip(requantize(x + bias, mult, shift) + requantize(residual, res_mult, res_shift)
     + zero_point, lo, hi)``, then ``table[y & 255]`` if a table is given (then lo..hi must lie
     in -128..127), or ``quadratic_table(y, table=function)`` if a function is given (then lo..hi
-    must lie in -32768..32767, and :func:`check_function` must hold). ``bias``, ``mult`` and
+    must lie in -32768..32767, and :func:`check_function` must hold). With a ``factor`` (int16,
+    broadcast against ``x``: ``[..., 1]`` for one per row) ``x`` is first replaced by
+    ``requantize(x, factor, FACTOR_SHIFT)``, which must fit 32 bits. ``bias``, ``mult`` and
     ``shift`` are per channel (last axis) or scalar. The same function serves accumulators and
     element-wise operations on stored tensors.
     """
     if table is not None and function is not None:
         raise ValueError("an epilogue has a table or a function, not both")
+    if factor is not None:
+        x = requantize(x, factor, np.asarray(FACTOR_SHIFT))
+        check_width(x, ACC_BITS, "sum times its row's factor")
     total = np.asarray(x, dtype=np.int64) + np.asarray(bias, dtype=np.int64)
     y = requantize(total, np.asarray(mult), np.asarray(shift))
     if residual is not None:

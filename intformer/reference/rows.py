@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from intformer.reference.integers import IntArray
+from intformer.reference.integers import LIMITS, IntArray
 
-__all__ = ["argmax", "row_maximum", "row_scale"]
+__all__ = ["argmax", "row_codes", "row_maximum", "row_scale"]
 
 
 def row_maximum(
@@ -45,3 +45,15 @@ def row_scale(
     top = np.where(kept, np.abs(x), 0).max(axis=-1, keepdims=True)
     y = (2 * limit * x + top) // (2 * np.maximum(top, 1))
     return np.where(kept & (top > 0), y, 0), top[..., 0]
+
+
+def row_codes(x: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int8 codes of rows of int16 codes, each row at a scale of its own, and the rows' factors.
+
+    Codes and ``top`` are those of :func:`row_scale` with ``limit`` 127; the factor, ``[..., 1]``,
+    is ``top``, at most 32767 so that it is an int16 code. The scale of a row's codes is the scale
+    of ``x`` times ``factor / 127``: :func:`~intformer.reference.post` multiplies sums of products
+    of the codes by it.
+    """
+    codes, top = row_scale(x, limit=127)
+    return codes, np.minimum(top, LIMITS["int16"][1])[..., None]

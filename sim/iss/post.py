@@ -31,6 +31,7 @@ def post(machine: Machine, ins: Instruction) -> list[Write]:
         function = unpack_function(machine.read("function", start + np.arange(ENTRIES)))
     codes = reference.post(
         _source(machine, ins, n),
+        factor=_factors(machine, ins),
         bias=bias,
         mult=mult,
         shift=shift,
@@ -60,13 +61,19 @@ def _source(machine: Machine, ins: Instruction, n: int) -> Array:
     if ins.op == Op.POST_MEM:
         return machine.read_codes(ins["src_mem"], _row_index(machine, ins, "src", n))
     cols = machine.config.cols
-    if ins["src_sub"] or n > cols:
-        raise SimulationError(
-            f"POST_ACC must read at most {cols} channels from group 0, not {n} from group "
-            f"{ins['src_sub']}"
-        )
-    row = ins["src"] + np.arange(ins["rows"])[:, None]
+    if n > cols:
+        raise SimulationError(f"POST_ACC must read at most {cols} channels, not {n}")
+    row = ins["acc"] + np.arange(ins["rows"])[:, None]
     return machine.read("acc", row * cols + np.arange(n)).astype(np.int64)
+
+
+def _factors(machine: Machine, ins: Instruction) -> Array | None:
+    """Factors ``[rows, 1]`` of the sums of a POST_ACC."""
+    if ins.op != Op.POST_ACC or ins["src_mem"] != Mem.WIDE:
+        return None
+    if not machine.config.row_scales:
+        raise SimulationError("POST_ACC with factors, but the core has no row_scales")
+    return machine.read_codes(Mem.WIDE, _row_index(machine, ins, "src", 1))
 
 
 def _row_index(machine: Machine, ins: Instruction, operand: str, n: int) -> Array:

@@ -49,6 +49,7 @@ _EXECUTE: dict[Op, Callable[[Machine, Instruction], list[Write]]] = {
     Op.POST_MEM: post_unit.post,
     Op.SOFTMAX: row_unit.softmax,
     Op.LAYERNORM: row_unit.layernorm,
+    Op.ROWSCALE: row_unit.rowscale,
     Op.MOVE: move_unit.move,
 }
 

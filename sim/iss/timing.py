@@ -95,8 +95,9 @@ def duration(config: CoreConfig, timing: TimingParameters, ins: Instruction) -> 
         shared = ins.op == Op.POST_MEM and ins["res_en"]
         reads = 2 if shared and ins["src_mem"] == ins["res_mem"] == Mem.ACT else 1
         groups = ins["rows"] * ins["groups"] * reads
+        factors = config.row_scales > 0 and ins.op == Op.POST_ACC and ins["src_mem"] == Mem.WIDE
         return grants + PostUnit.instruction_cycles(
-            config, ins.op, groups=groups, residual=bool(ins["res_en"])
+            config, ins.op, groups=groups, residual=bool(ins["res_en"]), factors=factors
         )
     if ins.op == Op.MOVE:
         return grants + ins["n0"] * ins["n1"] * ins["n2"] + timing.move_latency

@@ -295,6 +295,20 @@ def test_padding_does_not_count_in_calibration() -> None:
     assert rows.shape == (data["mask"][0].sum(), WIDTH)
 
 
+def test_whole_numbers_can_tell_padding() -> None:
+    """As in Hugging Face: a mask of int64, compared with 0."""
+    b = fg.GraphBuilder()
+    x, mask = b.input("x", (1, 4, 4)), b.input("mask", (1, 4), "int")
+    keep = b.node(fg.Compare, "keep", [mask], (1, 4), value_kind="bool")
+    p = b.node(fg.Softmax, "softmax", [x, b.reshape(keep, (1, 1, 4))], (1, 4, 4))
+    b.graph.outputs = [p]
+    inputs = {"mask": np.array([[1, 1, 0, 0]])}
+    rows = Tokens(b.graph).rows(np.arange(16.0).reshape(1, 4, 4), inputs)
+    np.testing.assert_array_equal(rows, np.arange(8.0).reshape(2, 4))
+    b.graph.nodes[0].kind = "gt"  # the number of the row, say
+    assert Tokens(b.graph).mask is None
+
+
 def test_overrides_must_match() -> None:
     with pytest.raises(UserError, match="no layer matches the override 'nothing'"):
         quantize(block(), samples(4), overrides={"nothing": {"weights": "int4"}})

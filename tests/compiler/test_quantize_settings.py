@@ -40,6 +40,32 @@ def test_overrides_by_pattern_later_ones_win() -> None:
     assert head.weights == "int4-g32"
 
 
+def test_token_scales_and_int16_operands_exclude_each_other() -> None:
+    def kind(settings: Settings, path: str = "a") -> tuple[str, str]:
+        layer = settings.at(node(path))
+        return layer.operand, layer.scales
+
+    assert kind(Settings(activations="token")) == ("int8", "token")
+    assert kind(Settings(activations="mixed")) == ("auto", "static")
+    both = [("int8", "token"), ("int16", "static")]
+    tables = ({"scales": "token"}, {"operand": "int16"})
+    for scheme in ("int8", "mixed", "token"):
+        for table, want in zip(tables, both, strict=True):
+            assert kind(Settings(activations=scheme, overrides={"a": table})) == want
+    later = Settings(overrides={"*": tables[1], "a": tables[0]})
+    assert (kind(later), kind(later, "b")) == tuple(both)
+    later = Settings(overrides={"*": tables[0], "a": tables[1]})
+    assert (kind(later, "b"), kind(later)) == tuple(both)
+    scheme = {"activations": "token", "operand": "int16"}
+    assert kind(Settings(overrides={"a": scheme})) == both[1]
+    assert kind(Settings(activations="token", overrides={"a": {"activations": "mixed"}})) == (
+        "auto",
+        "static",
+    )
+    auto = Settings(activations="mixed", overrides={"a": {"operand": "auto", "scales": "token"}})
+    assert kind(auto) == both[0]
+
+
 def test_groups_are_solved() -> None:
     def solver(settings: Settings) -> str:
         return settings.at(node("b")).solver
@@ -60,13 +86,18 @@ def test_groups_are_solved() -> None:
     ("kwargs", "message"),
     [
         ({"weights": "int2"}, "one of int8, int4, int4-g32, int4-g128, not 'int2'"),
-        ({"activations": "w8"}, "int8 or mixed, not 'w8'"),
+        ({"activations": "w8"}, "one of int8, mixed, token, not 'w8'"),
         ({"overrides": {"a": {"bits": 4}}}, "'a': unknown setting 'bits'; settings: activations"),
         ({"overrides": {"a": {"weights": "int3"}}}, "'a': weights must be one of int8, int4"),
         ({"overrides": {"a": {"operand": 16}}}, "'a': operand must be one of int8, int16, auto"),
+        ({"overrides": {"a": {"scales": "row"}}}, "'a': scales must be one of static, token, not"),
+        (
+            {"overrides": {"a": {"scales": "token", "operand": "int16"}}},
+            "'a': with scales = .token. the operand is int8; an int16 operand needs scales = .stat",
+        ),
         ({"overrides": {"a": {"smoothing": 2}}}, "'a': smoothing must be 0 to 1, or search, not 2"),
         ({"overrides": {"a": {"headroom": True}}}, "'a': headroom must be 1 to 1024, not True"),
-        ({"overrides": {"a": {"activations": "x"}}}, "'a': activations must be int8 or mixed"),
+        ({"overrides": {"a": {"activations": "x"}}}, "'a': activations must be one of int8, mixed"),
     ],
 )
 def test_bad_settings(kwargs, message: str) -> None:

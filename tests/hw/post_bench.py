@@ -76,6 +76,11 @@ class Memories:
         self.acc = rng.integers(-(1 << 31), 1 << 31, (config.acc_depth, config.cols))
         self.tables = rng.integers(0, 256, 256 * config.act_tables)
         self.functions = [random_function(rng) for _ in range(config.functions)]
+        if config.row_scales:
+            first = self.wide[:: config.lanes]  # of each word: where factors lie
+            corners = rng.random(first.size) < 0.4
+            factors = rng.choice([0, 1, 0xFFFF, 0x1000, 0x7FFF, 0x8000], int(corners.sum()))
+            first[corners] = factors
         self._segments = [
             np.frombuffer(pack_function(table), "<u8").tolist() for table in self.functions
         ]
@@ -239,7 +244,8 @@ class PostCases:
             low, high = rng.choice(wide if is_wide else [(0, 255), (-128, 127)])
         fields.update(lo=low, hi=high)
         if op == Op.POST_ACC:
-            fields.update(src=self._acc_row, src_sub=0, src_mem=rng.randrange(2))
+            has_factors = rng.randrange(2)
+            fields.update(acc=self._acc_row, src_sub=0, src_mem=forced.get("src_mem", has_factors))
             self._acc_row += rows
         self._complete(Instruction(op, fields), n)
 
@@ -283,6 +289,7 @@ class PostCases:
         )
         bias, mult, shift = memories.param[channel].T
         residual = self._codes(ins, "res", n) if ins["res_en"] else None
+        factor = None
         if ins.op == Op.POST_ACC:
             added = np.full((ins["rows"], n), ins["zero_point"])
             if residual is not None:
@@ -290,12 +297,16 @@ class PostCases:
                 added = added + reference.requantize(residual, *scale)
             edges = [ins["lo"] - 1, ins["lo"], ins["hi"], ins["hi"] + 1]
             x = self._sums(added, bias, mult, shift, edges)
-            memories.acc[ins["src"] : ins["src"] + ins["rows"], :n] = x
+            if memories.config.row_scales and ins["src_mem"]:
+                factor = self._codes(ins, "src", 1)
+                x = self._before_factor(x, factor, bias)
+            memories.acc[ins["acc"] : ins["acc"] + ins["rows"], :n] = x
         else:
             x = self._codes(ins, "src", n)
         first = 256 * ins["table"]
         codes = reference.post(
             x,
+            factor=factor,
             bias=bias,
             mult=mult,
             shift=shift,
@@ -333,6 +344,27 @@ class PostCases:
         # Neither the accumulator nor its sum with the bias may leave 32 bits.
         total = np.clip(total, -(1 << 31), (1 << 31) - 1)
         return np.clip(total - bias, -(1 << 31), (1 << 31) - 1)
+
+    def _before_factor(
+        self, wanted: NDArray[np.int64], factor: NDArray[np.int64], bias: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Accumulators that the rows' factors bring near ``wanted``, and extremes; the results,
+        and their sums with the bias, fit 32 bits.
+        """
+        bits = np.random.default_rng(self.rng.getrandbits(32))
+        low, high = -(1 << 31), (1 << 31) - 1
+        divisor = np.where(factor == 0, 1, factor)
+        near = np.clip((wanted << reference.FACTOR_SHIFT) // divisor, low, high)
+        extreme = bits.choice([low, high, low + 1, 2047, 2048, -2048, -2049, 1, -1], near.shape)
+        mixed = np.where(bits.random(near.shape) < 0.3, extreme, near)
+        chosen = np.zeros_like(near)
+        for x in (near, mixed):
+            product = reference.requantize(x, factor, np.array(reference.FACTOR_SHIFT))
+            fits = np.ones(x.shape, bool)
+            for total in (product, product + bias):
+                fits &= (low <= total) & (total <= high)
+            chosen = np.where(fits, x, chosen)
+        return chosen
 
     def check(self, number: int) -> None:
         """Compare both scratchpads with what stands there after instruction ``number``."""

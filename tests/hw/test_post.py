@@ -27,7 +27,12 @@ LARGE_RESIDUAL = {
 
 
 def _config(
-    rows: int, cols: int, lanes: int, multipliers: str = "dsp", functions: int = 0
+    rows: int,
+    cols: int,
+    lanes: int,
+    multipliers: str = "dsp",
+    functions: int = 0,
+    row_scales: int = 0,
 ) -> CoreConfig:
     return CoreConfig(
         name="bench",
@@ -38,6 +43,7 @@ def _config(
         param_groups=64,
         multipliers=multipliers,
         functions=functions,
+        row_scales=row_scales,
     )
 
 
@@ -97,13 +103,20 @@ async def takes_the_stated_cycles(dut):
     for rows, n in ((1, 1), (3, config.cols), (30, config.cols - 1), (1, 2)):
         for op in (Op.POST_ACC, Op.POST_MEM):
             for residual in (0, 1):
-                cases.add(op=op, rows=rows, n=n, res_en=residual)
-    cases.add(op=Op.POST_MEM, rows=6, n=60, res_en=1, res_mem=Mem.ACT, src_mem=Mem.ACT)
+                for src_mem in (Mem.ACT, Mem.WIDE):
+                    place = {"src_mem": src_mem, "src_sub": 0}
+                    cases.add(op=op, rows=rows, n=n, res_en=residual, **place)
+    stored = {"src_mem": Mem.ACT, "src_stride": 1, "res_mem": Mem.ACT, "res_stride": 1}
+    cases.add(op=Op.POST_MEM, rows=6, n=60, res_en=1, **stored)
     cycles, stalled = await _execute(dut, cases, rng=rng, stall=0.0)
     unit = PostUnit(config)
     for found, ins in zip(cycles, cases.instructions, strict=True):
         stated = unit.instruction_cycles(
-            config, ins.op, groups=ins["rows"] * ins["groups"], residual=bool(ins["res_en"])
+            config,
+            ins.op,
+            groups=ins["rows"] * ins["groups"],
+            residual=bool(ins["res_en"]),
+            factors=config.row_scales and ins.op == Op.POST_ACC and ins["src_mem"] == Mem.WIDE,
         )
         assert found == stated, f"{ins}: {found} cycles, not {stated}"
     assert stalled == 0
@@ -162,8 +175,51 @@ def test_applies_functions_on_icarus() -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [*SHAPES, (4, 4, 2, "dsp", 1), (4, 4, 2, "luts", 2)], ids=str)
-def test_takes_the_stated_cycles(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "stall"),
+    [
+        ((3, 2, 1, "dsp", 0, 64), 0.0),
+        ((6, 4, 2, "dsp", 0, 64), 0.0),
+        ((6, 4, 2, "dsp", 0, 64), 0.3),
+        ((12, 8, 4, "luts", 0, 64), 0.8),
+        ((4, 4, 2, "dsp", 1, 64), 0.3),
+    ],
+    ids=str,
+)
+def test_applies_factors(shape: tuple, stall: float) -> None:
+    run_bench(
+        PostUnit(_config(*shape)),
+        module="test_post",
+        testcase="executes",
+        options={"shape": shape, "stall": stall, "count": 64},
+        seed=36,
+    )
+
+
+def test_applies_factors_on_icarus() -> None:
+    shape = (4, 4, 2, "dsp", 0, 64)
+    run_bench(
+        PostUnit(_config(*shape)),
+        module="test_post",
+        simulator="icarus",
+        testcase="executes",
+        options={"shape": shape, "stall": 0.2, "count": 12},
+        seed=37,
+    )
+
+
+STATED = [
+    *SHAPES,
+    (4, 4, 2, "dsp", 1),
+    (4, 4, 2, "luts", 2),
+    (4, 4, 4, "dsp", 0, 64),
+    (6, 4, 2, "luts", 0, 64),
+    (6, 6, 1, "dsp", 1, 64),
+]
+
+
+@pytest.mark.parametrize("shape", STATED, ids=str)
+def test_takes_the_stated_cycles(shape: tuple) -> None:
     run_bench(
         PostUnit(_config(*shape)),
         module="test_post",

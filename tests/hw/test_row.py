@@ -1,4 +1,4 @@
-"""The row unit executes SOFTMAX and LAYERNORM exactly as the reference, in the stated time."""
+"""The row unit executes its operations exactly as the reference, in the stated time."""
 
 import random
 
@@ -15,8 +15,11 @@ from intformer.hw.row.unit import RowUnit
 from intformer.isa import Instruction, Op
 from intformer.sim.runner import bench_options, run_bench
 
+LONGEST = 70
+"""Elements of the longest row that gets a scale."""
 
-def _config(rows: int, lanes: int) -> CoreConfig:
+
+def _config(rows: int, lanes: int, row_scales: int = 0) -> CoreConfig:
     return CoreConfig(
         name="bench",
         rows=rows,
@@ -26,6 +29,7 @@ def _config(rows: int, lanes: int) -> CoreConfig:
         wide_words=2048,
         param_groups=64,
         row_max=40,
+        row_scales=row_scales,
     )
 
 
@@ -109,6 +113,29 @@ class _Cases:
         }  # fmt: skip
         return Instruction(Op.LAYERNORM, fields)
 
+    def rowscale(self, rows: int, n: int) -> Instruction:
+        """A ROWSCALE; writes its results into ``expected``."""
+        config, rng, pads = self.config, self.rng, self.pads
+        src = self.place(rows, n, width=config.lanes, high=1000)
+        dst = self.place(rows, n, width=config.rows, high=2048)
+        factor = self.place(rows, 1, width=config.lanes, low=1000, high=2048)
+        source = _index(src["first"], src["stride"], rows, n, width=config.lanes)
+        x = self.codes((rows, n), bits=16)
+        x[np.array([rng.random() < 0.2 for _ in range(rows)])] = rng.choice([0, 0, 0x8000])
+        pads.wide[source] = x
+        codes, factors = reference.row_codes(x.astype(np.uint16).view(np.int16))
+        self.expected = {"act": pads.act.copy(), "wide": pads.wide.copy()}
+        target = _index(dst["first"], dst["stride"], rows, n, width=config.rows)
+        self.expected["act"][target] = codes & 0xFF
+        target = _index(factor["first"], factor["stride"], rows, 1, width=config.lanes)
+        self.expected["wide"][target] = factors
+        fields = {
+            "rows": rows, "n": n, "src": src["first"], "src_stride": src["stride"],
+            "dst": dst["first"], "dst_stride": dst["stride"],
+            "factor": factor["first"], "factor_stride": factor["stride"],
+        }  # fmt: skip
+        return Instruction(Op.ROWSCALE, fields)
+
     def codes(self, shape: tuple[int, int], *, bits: int) -> np.ndarray:
         """Unsigned codes: each row random, constant, at the extremes, or small."""
         rng, top = self.rng, 1 << (bits - 1)
@@ -140,7 +167,7 @@ async def _begin(dut) -> tuple[_Cases, CoreConfig, random.Random]:
     options = bench_options()
     dut._log.info("seed %d", options["seed"])
     rng = random.Random(options["seed"])
-    config = _config(options["rows"], options["lanes"])
+    config = _config(options["rows"], options["lanes"], options.get("row_scales", 0))
     pads = row_bench.Scratchpads(config, rng=rng)
     await streams.start(dut, inputs=dict.fromkeys(row_bench.INPUTS, 0))
     return _Cases(pads, rng=rng), config, rng
@@ -151,9 +178,13 @@ async def executes(dut):
     cases, config, rng = await _begin(dut)
     for trial in range(bench_options()["count"]):
         rows = rng.choice([1, 2, 5])
-        n = rng.choice([1, config.lanes, config.row_max, rng.randint(1, config.row_max)])
+        scales = config.row_scales > 0 and rng.random() < 0.5
+        most = config.row_scales if scales else config.row_max
+        n = rng.choice([1, config.lanes, most, rng.randint(1, most)])
         flag = bool(trial & 2)
-        if trial & 1:
+        if scales:
+            instruction = cases.rowscale(rows, n)
+        elif trial & 1:
             instruction = cases.softmax(rows, n, masked=flag)
         else:
             instruction = cases.layernorm(rows, n, to_wide=flag)
@@ -175,6 +206,12 @@ async def takes_the_stated_cycles(dut):
         cycles = await row_bench.execute(dut, cases.pads, instruction, stall=0.0)
         stated = RowUnit.instruction_cycles(config, Op.LAYERNORM, rows=rows, n=n)
         assert cycles == stated, f"{instruction}: {cycles} cycles, not {stated}"
+        if config.row_scales:
+            n += config.row_scales - config.row_max if n == config.row_max else 0
+            instruction = cases.rowscale(rows, n)
+            cycles = await row_bench.execute(dut, cases.pads, instruction, stall=0.0)
+            stated = RowUnit.instruction_cycles(config, Op.ROWSCALE, rows=rows, n=n)
+            assert cycles == stated, f"{instruction}: {cycles} cycles, not {stated}"
 
 
 @both_simulators
@@ -198,4 +235,33 @@ def test_takes_the_stated_cycles(rows: int, lanes: int) -> None:
         testcase="takes_the_stated_cycles",
         options={"rows": rows, "lanes": lanes},
         seed=12,
+    )
+
+
+@both_simulators
+@pytest.mark.parametrize(("rows", "lanes"), [(4, 1), (6, 2), (12, 4)])
+def test_scales_rows(simulator: str, rows: int, lanes: int) -> None:
+    run_bench(
+        RowUnit(_config(rows, lanes, row_scales=LONGEST)),
+        module="test_row",
+        simulator=simulator,
+        testcase="executes",
+        options={
+            "rows": rows,
+            "lanes": lanes,
+            "row_scales": LONGEST,
+            "count": 48 if simulator == "verilator" else 8,
+        },
+        seed=13,
+    )
+
+
+@pytest.mark.parametrize(("rows", "lanes"), [(4, 1), (6, 2), (12, 4)])
+def test_scales_rows_in_the_stated_cycles(rows: int, lanes: int) -> None:
+    run_bench(
+        RowUnit(_config(rows, lanes, row_scales=LONGEST)),
+        module="test_row",
+        testcase="takes_the_stated_cycles",
+        options={"rows": rows, "lanes": lanes, "row_scales": LONGEST},
+        seed=14,
     )

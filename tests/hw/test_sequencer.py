@@ -25,16 +25,26 @@ OPS = {
 # The field that carries an instruction's number, so that the units can be checked.
 TAG = {Op.LOAD: "addr", Op.FETCH_ACT: "base", Op.MATMUL: "base", Op.POST_ACC: "src"} | {
     Op.SOFTMAX: "src",
+    Op.ROWSCALE: "src",
     Op.MOVE: "src",
 }
 
 
-def config(bus_bytes: int) -> CoreConfig:
-    return CoreConfig(name="t", rows=4, cols=4, lanes=2, bus_bytes=bus_bytes, queue_depth=2)
+def config(bus_bytes: int, row_scales: int) -> CoreConfig:
+    return CoreConfig(
+        name="t",
+        rows=4,
+        cols=4,
+        lanes=2,
+        bus_bytes=bus_bytes,
+        queue_depth=2,
+        row_scales=row_scales,
+    )
 
 
 def random_program(rng: random.Random, count: int):
     """Random instructions with matched tokens, and the dependencies that they stand for."""
+    ops = OPS | {Unit.ROW: Op.ROWSCALE} if bench_options()["row_scales"] else OPS
     units = [rng.choice(list(Unit)) for _ in range(count)]
     pops, pushes = [0] * count, [0] * count
     depends: list[list[int]] = [[] for _ in range(count)]
@@ -51,7 +61,7 @@ def random_program(rng: random.Random, count: int):
             pushes[i] |= 1 << units[j]
             depends[j].append(i)
     program = [
-        Instruction(OPS[u], {TAG[OPS[u]]: i}, pop=pops[i], push=pushes[i])
+        Instruction(ops[u], {TAG[ops[u]]: i}, pop=pops[i], push=pushes[i])
         for i, u in enumerate(units)
     ]
     return program, units, depends
@@ -174,7 +184,8 @@ async def unknown_operation(dut):
     rng = random.Random(options["seed"])
     await streams.start(dut, inputs=_inputs())
     program, _, _ = random_program(rng, 8)
-    bad = (15).to_bytes(INSTRUCTION_BYTES, "little")
+    code = 15 if options["row_scales"] else Op.ROWSCALE
+    bad = code.to_bytes(INSTRUCTION_BYTES, "little")
     log = await run(dut, program, bus_bytes=options["bus_bytes"], rng=rng, raw_tail=bad)
     assert int(dut.error.value) and len(log) == 16
     log = await run(dut, program, bus_bytes=options["bus_bytes"], rng=rng)
@@ -182,12 +193,12 @@ async def unknown_operation(dut):
 
 
 @both_simulators
-@pytest.mark.parametrize("bus_bytes", [1, 4, 16])
-def test_sequencer(simulator: str, bus_bytes: int) -> None:
+@pytest.mark.parametrize(("bus_bytes", "row_scales"), [(1, 0), (4, 64), (16, 0)])
+def test_sequencer(simulator: str, bus_bytes: int, row_scales: int) -> None:
     run_bench(
-        Sequencer(config(bus_bytes)),
+        Sequencer(config(bus_bytes, row_scales)),
         module="test_sequencer",
         simulator=simulator,
-        options={"bus_bytes": bus_bytes},
+        options={"bus_bytes": bus_bytes, "row_scales": row_scales},
         seed=bus_bytes,
     )
