@@ -51,6 +51,20 @@ CORES = {
         target_mhz=120,
         changes={"array": "dsp_packed", "multipliers": "luts"},
     ),
+    # With everything that is off by default.
+    "8x8-options": CoreCase(
+        preset="8x8",
+        device="LFE5U-85F",
+        target_mhz=110,
+        changes={
+            "name": "8x8-options",
+            "array": "dsp_packed",
+            "multipliers": "luts",
+            "functions": 1,
+            "group_scales": True,
+            "row_scales": 1024,
+        },
+    ),
     "ice40": CoreCase(preset="ice40", device="iCE40UP5K", target_mhz=30),
     # The iCE40's core with memories of half the size: these are block RAM here.
     "gowin": CoreCase(

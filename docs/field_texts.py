@@ -49,8 +49,9 @@ OPERATION_TEXTS: dict[Op, str] = {
     ),
     Op.POST_ACC: (
         "The epilogue `post` on accumulators: `rows` rows of `groups` lane groups, from "
-        "accumulator row `acc` on. With `src_mem` 1 (cores with `row_scales`) the sums of row `t` "
-        "are first multiplied by a factor, the int16 code in the first lane of word "
+        "accumulator row `src` on; `src_sub` and `src_stride` are ignored. With `src_mem` 1 (cores "
+        "with `row_scales`) they are from accumulator row `acc` on, and the sums of row `t` are "
+        "first multiplied by a factor, the int16 code in the first lane of word "
         "`src + t*src_stride` of `wide`, and divided by 2^12; `src_sub` is 0. Group `g` of "
         "row `t` of `dst` lies at lane group `dst_sub + g` counted from word "
         "`dst + t*dst_stride`, carrying into the next words; likewise for `res`."
@@ -96,8 +97,8 @@ _POST = {
     "rows": "rows, at least 1",
     "groups": "lane groups per row, at least 1",
     "tail": "valid lanes in the last group of a row, 1 to `lanes`",
-    "src_mem": "0 `act`, 1 `wide`; POST_ACC: 1: the rows have factors",
-    "src": "first word; POST_ACC: of the factors, in `wide`",
+    "src_mem": "0 `act`, 1 `wide`; POST_ACC: 1: the rows have factors, in `wide`",
+    "src": "first word; POST_ACC without factors: first accumulator row",
     "src_sub": "first lane group within the word",
     "src_stride": "words from row to row",
     "dst_mem": "0 `act`, 1 `wide`",
@@ -117,7 +118,6 @@ _POST = {
     "table": "activation table, or function",
     **_RANGE,
     "function_en": "1: the function of the result; not with `table_en`",
-    "acc": "POST_ACC: first accumulator row",
 }
 
 FIELDS: dict[Op, dict[str, str]] = {
@@ -157,7 +157,7 @@ FIELDS: dict[Op, dict[str, str]] = {
         "acc": "first accumulator row",
         "unsigned": "1: the activations are uint8; 0: int8",
     },
-    Op.POST_ACC: _POST,
+    Op.POST_ACC: {**_POST, "acc": "with factors: first accumulator row"},
     Op.POST_MEM: _POST,
     Op.SOFTMAX: {
         "rows": "rows, at least 1",

@@ -144,7 +144,6 @@ HEADER = (
 _ADDR = 18  # word address in a scratchpad
 _ROWS = 12  # number of rows
 _STRIDE = 12  # words from one row to the next
-_LENGTH = 13  # elements of a row
 _SUB = 4  # lane group within an activation word
 _LANE = 6  # lane within a word, for MOVE
 
@@ -152,8 +151,8 @@ _POST = (
     Field("rows", _ROWS),
     Field("groups", 10),  # lane groups per row
     Field("tail", 5),  # valid lanes in the last group, 1..lanes
-    # POST_MEM: where the codes lie. POST_ACC: with src_mem 1 (wide), where the factors of the
-    # rows lie, each in the first lane of its word; with 0 there are none.
+    # POST_MEM: where the codes lie. POST_ACC: with src_mem 0 `src` is the first accumulator row;
+    # with 1 (wide) they say where the rows' factors lie, each in the first lane of its word.
     Field("src_mem", 1),
     Field("src", _ADDR),
     Field("src_sub", _SUB),
@@ -177,7 +176,6 @@ _POST = (
     Field("hi", 16, signed=True),
     Field("zero_point", 16, signed=True),
     Field("function_en", 1),  # `table`: number of the function
-    Field("acc", 12),  # POST_ACC: first accumulator row
 )
 
 OPERATIONS: dict[Op, tuple[Field, ...]] = {
@@ -246,13 +244,16 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
         Field("acc", 12),
         Field("unsigned", 1),
     ),
-    Op.POST_ACC: _POST,
+    Op.POST_ACC: (
+        *_POST,
+        Field("acc", 12),  # first accumulator row, with factors
+    ),
     Op.POST_MEM: _POST,
     # Rows of `n` int8 codes in act -> uint8 codes in act. Element j of row i is kept if
     # j < len0 + i*len_step, and, if mask_en, the byte at the same place of the mask is not 0.
     Op.SOFTMAX: (
         Field("rows", _ROWS),
-        Field("n", _LENGTH),
+        Field("n", 11),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst", _ADDR),
@@ -268,7 +269,7 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # (beta as bias, gamma as mult, shift) from group `param` on.
     Op.LAYERNORM: (
         Field("rows", _ROWS),
-        Field("n", _LENGTH),
+        Field("n", 11),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst_mem", 1),
@@ -284,7 +285,7 @@ OPERATIONS: dict[Op, tuple[Field, ...]] = {
     # row's factor, an int16 code, in the first lane of the word at factor + row*factor_stride.
     Op.ROWSCALE: (
         Field("rows", _ROWS),
-        Field("n", _LENGTH),
+        Field("n", 13),
         Field("src", _ADDR),
         Field("src_stride", _STRIDE),
         Field("dst", _ADDR),

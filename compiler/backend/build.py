@@ -95,7 +95,8 @@ def _finish(low: Lowering, io: InputOutput, drafts: list[Draft]) -> Program:
         if draft.io:
             fields["ext"] += io_base
         if draft.acc is not None:
-            fields["acc"] = fields.get("acc", 0) + draft.acc.base
+            name = "acc" if draft.op is Op.MATMUL or fields.get("src_mem") else "src"
+            fields[name] = fields.get(name, 0) + draft.acc.base
         fields = {f.name: int(fields.get(f.name, 0)) for f in OPERATIONS[draft.op]}
         instruction = Instruction(draft.op, fields, pop=masks.pop, push=masks.push)
         steps.append(Step(instruction, draft.node, draft.tensor))

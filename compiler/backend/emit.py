@@ -35,9 +35,9 @@ class Draft:
     """An instruction to be: fields, node, tensor written, and the words read and written.
 
     ``factor``: the tensor of factors that a ROWSCALE writes too. ``acc``: the sums that a MATMUL
-    writes or a POST_ACC reads; field ``acc`` is relative to the region. ``job``: number of the
-    FETCH whose columns a MATMUL takes (or that this FETCH is). ``io``: ``ext`` is relative to the
-    inputs and outputs. ``cycles``: estimate.
+    writes or a POST_ACC reads; field ``acc``, or ``src``, is relative to the region. ``job``:
+    number of the FETCH whose columns a MATMUL takes (or that this FETCH is). ``io``: ``ext`` is
+    relative to the inputs and outputs. ``cycles``: estimate.
     """
 
     op: Op

@@ -163,7 +163,7 @@ class Epilogue:
                 if role != "dst":
                     reads.append(low.words(tensor, matrix[run.first : run.end]))
             if acc is not None:
-                fields["acc"] = place + run.first
+                fields["src" if self.factor is None else "acc"] = place + run.first
             draft = Draft(
                 Op.POST_MEM if acc is None else Op.POST_ACC,
                 fields,

@@ -126,7 +126,7 @@ class PostUnit(wiring.Component):
     def elaborate(self, _platform: object) -> Module:
         m = Module()
         config = self._config
-        fields = Signal(operation_layout(Op.POST_MEM))
+        fields = Signal(operation_layout(Op.POST_ACC if config.row_scales else Op.POST_MEM))
         from_acc, start = Signal(), Signal()
         m.submodules.source = source = GroupReader(config)
         m.submodules.residual = residual = GroupReader(config)
@@ -168,9 +168,10 @@ class PostUnit(wiring.Component):
         added = ClaimFifo(group, depth=max(RESPONSES, READ_LATENCY + 1 + waits), latency=waits)
         m.submodules.stored, m.submodules.added = stored, added
         fire = Signal()
-        claims = ~from_acc
+        claims, spared = ~from_acc, from_acc
         if config.row_scales:
             claims = self._claims(m, start | fire, reads_source, start | joined.last, from_acc)
+            spared = ~claims
         for reader, fifo, wanted in ((source, stored, claims), (residual, added, fields.res_en)):
             m.d.comb += [
                 reader.room.eq(fifo.room),
@@ -183,7 +184,7 @@ class PostUnit(wiring.Component):
             fire.eq(
                 joined.active
                 & results.room
-                & (stored.some | ~claims)
+                & (stored.some | spared)
                 & (added.some | ~fields.res_en)
             ),
             results.take.eq(fire),
@@ -258,11 +259,14 @@ class PostUnit(wiring.Component):
         """Ask for parameters and accumulators; the values of the lanes, from registers."""
         lanes = self._config.lanes
         group = Signal(range(max(self._config.cols // lanes, 2)))
-        param_addr = Signal.like(self.param.addr)
-        # The address waits for what the lanes do before they need parameters: it is small.
-        cycles = self._lanes[0].param_latency
-        late = delay(m, param_addr, cycles, name="param_addr", reset_less=True)
-        m.d.comb += self.param.addr.eq(late)
+        param_addr, acc = self.param.addr, fields.src
+        if self._config.row_scales:
+            # The address waits for what the lanes do before they need parameters: it is small.
+            param_addr = Signal.like(self.param.addr)
+            cycles = self._lanes[0].param_latency
+            late = delay(m, param_addr, cycles, name="param_addr", reset_less=True)
+            m.d.comb += self.param.addr.eq(late)
+            acc = Mux(fields.src_mem, fields.acc, fields.src)
         with m.If(start | (fire & joined.last)):
             m.d.sync += group.eq(0)
             m.d.sync += param_addr.eq(fields.param)
@@ -270,7 +274,7 @@ class PostUnit(wiring.Component):
             m.d.sync += group.eq(group + 1)
             m.d.sync += param_addr.eq(param_addr + fields.param_step)
         with m.If(start):
-            m.d.sync += self.acc_addr.eq(fields.acc)
+            m.d.sync += self.acc_addr.eq(acc)
         with m.Elif(fire & joined.last):
             m.d.sync += self.acc_addr.eq(self.acc_addr + 1)
         sums = self._group(m, delay(m, group, ACC_LATENCY, name="group"))

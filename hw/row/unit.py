@@ -120,21 +120,16 @@ class RowUnit(wiring.Component):
         connect(m, flipped(self.act_write), writer.act)
 
         body, job = Signal(BODY_BITS), Signal(row_job_layout())
-        longest = max(self._config.row_max, self._config.row_scales)
-        final, more_rows = Signal(range(longest)), Signal(12)
+        final, more_rows = Signal(11 if self._scale is None else 13), Signal(12)
         is_softmax = Signal()
-        is_op: dict[Op, Value] = {Op.SOFTMAX: is_softmax, Op.LAYERNORM: ~is_softmax}
-        if self._scale is not None:
-            is_op |= {
-                op: Signal(name=f"is_{op.name.lower()}") for op in (Op.LAYERNORM, Op.ROWSCALE)
-            }
+        is_scale = None if self._scale is None else Signal(name="is_scale")
         unit, start = self.unit, Signal()
-        writers = [writer]
-        if self._scale is None:
+        active, stall = writer.active, reader.stall | writer.stall
+        if is_scale is None:
             connect(m, flipped(self.wide_write), writer.wide)
         else:
-            is_scale = is_op[Op.ROWSCALE]
-            writers.append(self._factors(m, self._scale, is_scale, start, body, job, writer))
+            factors = self._factors(m, is_scale, start, body, job, writer)
+            active, stall = active | factors.active, stall | factors.stall
         # What is offered is taken over and over until it counts: the registers are many, and far.
         follows = Signal(init=1, attrs={"keep": 1})
         given = unit.cmd.payload
@@ -144,18 +139,22 @@ class RowUnit(wiring.Component):
             with m.State("idle"):
                 m.d.comb += unit.cmd.ready.eq(1)
                 with m.If(unit.cmd.valid):
-                    sizes = _fields(Op.SOFTMAX, given.body)  # alike in all
+                    sizes = _fields(Op.SOFTMAX, given.body)  # alike in LAYERNORM
                     m.d.sync += [
-                        *(s.eq(given.op == op) for op, s in is_op.items() if isinstance(s, Signal)),
+                        is_softmax.eq(given.op == Op.SOFTMAX),
                         follows.eq(0),
                         final.eq(sizes.n - 1),
                         more_rows.eq(sizes.rows - 1),
                     ]
+                    if is_scale is not None:
+                        m.d.sync += is_scale.eq(given.op == Op.ROWSCALE)
+                        with m.If(given.op == Op.ROWSCALE):
+                            m.d.sync += final.eq(_fields(Op.ROWSCALE, given.body).n - 1)
                     m.next = "prepare"
             with m.State("prepare"):
                 m.d.comb += unit.busy.eq(1)
                 m.d.sync += start.eq(1)
-                self._set_job(m, job, is_op, body, final, more_rows)
+                self._set_job(m, job, is_softmax, is_scale, body, final, more_rows)
                 m.next = "start"
             with m.State("start"):
                 m.d.comb += unit.busy.eq(1)
@@ -163,12 +162,12 @@ class RowUnit(wiring.Component):
                 m.next = "run"
             with m.State("run"):
                 m.d.comb += unit.busy.eq(1)
-                with m.If(~Cat(part.active for part in writers).any()):
+                with m.If(~active):
                     m.d.comb += unit.done.eq(1)
                     m.d.sync += follows.eq(1)
                     m.next = "idle"
+        m.d.comb += unit.stall.eq(stall)
         m.d.comb += [
-            unit.stall.eq(reader.stall | Cat(part.stall for part in writers).any()),
             reader.load.eq(start),
             reader.job.eq(job),
             writer.load.eq(start),
@@ -177,7 +176,7 @@ class RowUnit(wiring.Component):
             writer.place.eq(job.dst),
             writer.tail.eq(job.tail),
         ]
-        self._streams(m, is_op, reader, writer)
+        self._streams(m, is_softmax, is_scale, reader, writer)
         self._parameters(m, body)
         return m
 
@@ -185,14 +184,14 @@ class RowUnit(wiring.Component):
         self,
         m: Module,
         job: data.View,
-        is_op: dict[Op, Value],
+        is_softmax: Signal,
+        is_scale: Signal | None,
         body: Signal,
         final: Signal,
         more_rows: Signal,
     ) -> None:
         """Store what reader and writer need of the instruction; ``final``: a row's last element."""
         softmax, layernorm = _fields(Op.SOFTMAX, body), _fields(Op.LAYERNORM, body)
-        is_softmax, is_layernorm = is_op[Op.SOFTMAX], is_op[Op.LAYERNORM]
         lanes = self._config.lanes
         lane_bits = ceil_log2(lanes)
         m.d.sync += [
@@ -200,7 +199,7 @@ class RowUnit(wiring.Component):
             job.more_groups.eq(final >> lane_bits),
             job.tail.eq(Cat(final[:lane_bits] >= k for k in range(lanes))),
             job.src.mem.eq(~is_softmax),
-            job.dst.mem.eq(is_layernorm & layernorm.dst_mem),
+            job.dst.mem.eq(~is_softmax & layernorm.dst_mem),
             job.mask_en.eq(is_softmax & softmax.mask_en),
             job.mask.word.eq(softmax.mask),
             job.mask.stride.eq(softmax.mask_stride),
@@ -209,32 +208,40 @@ class RowUnit(wiring.Component):
         ]
         for role in ("src", "dst"):
             for name, part in ((role, "word"), (f"{role}_stride", "stride")):
-                # Those of ROWSCALE lie where those of SOFTMAX do.
-                value = Mux(is_layernorm, layernorm[name], softmax[name])
+                value = Mux(is_softmax, softmax[name], layernorm[name])
                 m.d.sync += job[role][part].eq(value)
+        if is_scale is not None:
+            scale = _fields(Op.ROWSCALE, body)
+            with m.If(is_scale):
+                m.d.sync += job.dst.mem.eq(0)
+                for role in ("src", "dst"):
+                    m.d.sync += job[role].word.eq(scale[role])
+                    m.d.sync += job[role].stride.eq(scale[f"{role}_stride"])
 
     def _streams(
-        self, m: Module, is_op: dict[Op, Value], reader: RowReader, writer: GroupWriter
+        self,
+        m: Module,
+        is_softmax: Signal,
+        is_scale: Signal | None,
+        reader: RowReader,
+        writer: GroupWriter,
     ) -> None:
         """Lead the beats from the reader through one of the components to the writer."""
         m.submodules.softmax = softmax = self._softmax
         m.submodules.layernorm = layernorm = self._layernorm
-        # For the handshakes, apart from what selects data.
-        to_softmax = Signal(attrs={"keep": 1})
-        m.d.sync += to_softmax.eq(is_op[Op.SOFTMAX])
-        to_layernorm = ~to_softmax
+        to_softmax = Signal(attrs={"keep": 1})  # for the handshakes, apart from what selects data
+        m.d.sync += to_softmax.eq(is_softmax)
+        to_layernorm: Value = ~to_softmax
         beat, lanes = reader.o.payload, self._config.lanes
         ready = Mux(to_softmax, softmax.i.ready, layernorm.i.ready)
         valid = Mux(to_softmax, softmax.o.valid, layernorm.o.valid)
-        codes = [softmax.o.payload.p[k] for k in range(lanes)]
+        codes = Cat(Cat(softmax.o.payload.p[k], Const(0, 8)) for k in range(lanes))
+        result = Mux(is_softmax, codes, layernorm.o.payload.y.as_value())
         if self._scale is not None:
+            assert is_scale is not None
             m.submodules.scale = scale = self._scale
-            to_scale = Signal(attrs={"keep": 1})
-            to_layernorm = Signal(attrs={"keep": 1})
-            m.d.sync += [
-                to_scale.eq(is_op[Op.ROWSCALE]),
-                to_layernorm.eq(is_op[Op.LAYERNORM]),
-            ]
+            to_scale, to_layernorm = Signal(attrs={"keep": 1}), Signal(attrs={"keep": 1})
+            m.d.sync += [to_scale.eq(is_scale), to_layernorm.eq(~is_softmax & ~is_scale)]
             m.d.comb += [
                 scale.i.valid.eq(reader.o.valid & to_scale),
                 scale.i.payload.x.eq(beat.data),
@@ -244,10 +251,8 @@ class RowUnit(wiring.Component):
             ]
             ready = Mux(to_scale, scale.i.ready, ready)
             valid = Mux(to_scale, scale.o.valid, valid)
-            codes = [
-                Mux(is_op[Op.ROWSCALE], scale.o.payload.y[k].as_unsigned(), code)
-                for k, code in enumerate(codes)
-            ]
+            codes = Cat(Cat(scale.o.payload.y[k], Const(0, 8)) for k in range(lanes))
+            result = Mux(is_scale, codes, result)
         m.d.comb += [
             softmax.i.valid.eq(reader.o.valid & to_softmax),
             softmax.i.payload.x.eq(Cat(beat.data.word_select(k, 16)[:8] for k in range(lanes))),
@@ -259,11 +264,9 @@ class RowUnit(wiring.Component):
             layernorm.i.payload.last.eq(beat.last),
             reader.o.ready.eq(ready),
         ]
-        extended = Cat(Cat(code, Const(0, 8)) for code in codes)
-        y = layernorm.o.payload.y.as_value()
         m.d.comb += [
             writer.i.valid.eq(valid),
-            writer.i.payload.eq(Mux(is_op[Op.LAYERNORM], y, extended)),
+            writer.i.payload.eq(result),
             softmax.o.ready.eq(writer.i.ready & to_softmax),
             layernorm.o.ready.eq(writer.i.ready & to_layernorm),
         ]
@@ -271,14 +274,15 @@ class RowUnit(wiring.Component):
     def _factors(
         self,
         m: Module,
-        scale: RowScale,
-        is_scale: Value,
+        is_scale: Signal,
         start: Signal,
         body: Signal,
         job: data.View,
         writer: GroupWriter,
     ) -> GroupWriter:
         """Write the rows' factors to wide, whose port codes of ROWSCALE do not need."""
+        scale = self._scale
+        assert scale is not None
         m.submodules.factors = factors = GroupWriter(self._config)
         fields = _fields(Op.ROWSCALE, body)
         top = scale.top.payload

@@ -31,7 +31,7 @@ def _fields(asm: Routines) -> None:
     asm.begin(Op.LAYERNORM, Unit.ROW)
     asm.io(Io.FLAGS, 1)
     asm.counter_field(12, "rows")
-    asm.field(13, "count")
+    asm.field(11, "count")
     asm.pointer("source_row")
     asm.stride("source_stride")
     asm.mem_field()

@@ -15,7 +15,7 @@ _MAX, _MIN = (1 << 31) - 1, -(1 << 31)
 def emit(asm: Routines) -> None:
     """Append the operations."""
     for op in (Op.POST_ACC, Op.POST_MEM):
-        asm.begin(op, Unit.POST)
+        asm.begin(op, Unit.POST, fields=Op.POST_MEM)  # there are no factors
         asm.op(Micro.LD, int(op is Op.POST_ACC))
         asm.op(Micro.ST, "post_flags")
         asm.goto("post_fields")
@@ -54,16 +54,9 @@ def _fields(asm: Routines) -> None:
     for name in ("low", "high", "zero_point"):
         asm.field(16, name, signed=True)
     asm.io(Io.FLAGS, "post_flags")
-    asm.field(1, None)
-    asm.field(12, None)
-    asm.jump_unless(Condition.F0, "post_row")
     # POST_ACC: elements of an accumulator row are next to each other.
-    asm.op(Micro.ST, "source_row")
-    for _ in range(2):  # times COLS
-        asm.op(Micro.ADD, "source_row")
-        asm.op(Micro.ST, "source_row")
-    asm.op(Micro.ADD, ACCUMULATOR)
-    asm.op(Micro.ST, "source_row")
+    asm.jump_unless(Condition.F0, "post_row")
+    asm.add("source_row", ACCUMULATOR)
     asm.op(Micro.LD, COLS)
     asm.op(Micro.ST, "source_stride")
 

@@ -17,7 +17,7 @@ def emit(asm: Routines) -> None:
     asm.begin(Op.SOFTMAX, Unit.ROW)
     asm.io(Io.FLAGS, 0)
     asm.counter_field(12, "rows")
-    asm.field(13, "count")
+    asm.field(11, "count")
     for role in ("source", "target"):
         asm.pointer(f"{role}_row")
         asm.stride(f"{role}_stride")

@@ -25,9 +25,9 @@ class Routines(Assembler):
     whose fields are being read lies in ``wide``.
     """
 
-    def begin(self, op: Op, unit: Unit) -> None:
-        """Start of an operation: read the rest of the instruction."""
-        bits = sum(field.width for field in OPERATIONS[op])
+    def begin(self, op: Op, unit: Unit, *, fields: Op | None = None) -> None:
+        """Start of an operation: read the rest of the instruction, as far as ``fields`` has it."""
+        bits = sum(field.width for field in OPERATIONS[op if fields is None else fields])
         self.label(op.name)
         self.io(Io.UNIT, unit=unit)
         self.io(Io.XCOUNT, -(-bits // 8))

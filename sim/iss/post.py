@@ -63,7 +63,7 @@ def _source(machine: Machine, ins: Instruction, n: int) -> Array:
     cols = machine.config.cols
     if n > cols:
         raise SimulationError(f"POST_ACC must read at most {cols} channels, not {n}")
-    row = ins["acc"] + np.arange(ins["rows"])[:, None]
+    row = ins["acc" if ins["src_mem"] else "src"] + np.arange(ins["rows"])[:, None]
     return machine.read("acc", row * cols + np.arange(n)).astype(np.int64)
 
 

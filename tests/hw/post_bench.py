@@ -244,8 +244,10 @@ class PostCases:
             low, high = rng.choice(wide if is_wide else [(0, 255), (-128, 127)])
         fields.update(lo=low, hi=high)
         if op == Op.POST_ACC:
-            has_factors = rng.randrange(2)
-            fields.update(acc=self._acc_row, src_sub=0, src_mem=forced.get("src_mem", has_factors))
+            has_factors = forced.get("src_mem", rng.randrange(2))
+            has_factors *= self.memories.config.row_scales > 0
+            place = {"acc" if has_factors else "src": self._acc_row}
+            fields.update(src_sub=0, src_mem=has_factors, **place)
             self._acc_row += rows
         self._complete(Instruction(op, fields), n)
 
@@ -300,7 +302,8 @@ class PostCases:
             if memories.config.row_scales and ins["src_mem"]:
                 factor = self._codes(ins, "src", 1)
                 x = self._before_factor(x, factor, bias)
-            memories.acc[ins["acc"] : ins["acc"] + ins["rows"], :n] = x
+            first = ins["acc" if ins["src_mem"] else "src"]
+            memories.acc[first : first + ins["rows"], :n] = x
         else:
             x = self._codes(ins, "src", n)
         first = 256 * ins["table"]

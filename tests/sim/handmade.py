@@ -120,7 +120,7 @@ def _post(nt: int, *, pop: int, push: int = 0) -> Instruction:
         "rows": 5,
         "groups": 2 - nt,
         "tail": 2,
-        "acc": 8 * nt,
+        "src": 8 * nt,
         "src_stride": 1,
         "dst_mem": Mem.ACT,
         "dst": 32 + nt,
