@@ -72,6 +72,7 @@ def _counts(arrays: dict[str, np.ndarray], want: np.ndarray) -> np.ndarray:
     """Rows of tokens that a mask keeps: the scales are not made for the others."""
     for array in arrays.values():
         is_mask = array.dtype.kind in "bi" and np.isin(array, (0, 1)).all()
-        if is_mask and array.shape == want.shape[:2]:
-            return array.astype(bool)
+        if is_mask and want.ndim >= 3 and array.shape == (want.shape[0], want.shape[-2]):
+            keep = array.astype(bool).reshape(len(array), *(1,) * (want.ndim - 3), -1)
+            return np.broadcast_to(keep, want.shape[:-1])
     return np.ones(want.shape, bool)
