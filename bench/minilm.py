@@ -37,8 +37,14 @@ class Section:
 
 
 def _accuracy(args: argparse.Namespace, progress: Callable[[str], None]) -> dict[str, Any]:
+    """The schemes that are asked for, beside those that were measured on as many sentences."""
     names = args.scheme or list(minilm_accuracy.SCHEMES)
-    return minilm_accuracy.measure(names, args.sentences, progress)
+    figures = minilm_accuracy.measure(names, args.sentences, progress)
+    before = _kept().get("accuracy", {})
+    if before.get("sentences") == args.sentences:
+        both = before["schemes"] | figures["schemes"]
+        figures["schemes"] = {n: both[n] for n in minilm_accuracy.SCHEMES if n in both}
+    return figures
 
 
 SECTIONS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from intformer.bench.cases import ALL_DEVICES
 from intformer.fpga.devices import device
 from intformer.results import markdown_table
 
@@ -110,7 +111,7 @@ def markdown(figures: Figures) -> str:
         "`make bench-units`; [what the columns mean](README.md#units).",
     ]
     costs = figures["costs"]
-    names = list(dict.fromkeys(name for entry in costs.values() for name in entry["devices"]))
+    names = [n for n in ALL_DEVICES if any(n in entry["devices"] for entry in costs.values())]
     for name in names:
         part = device(name)
         parts.append(f"## Cost on the {name}")

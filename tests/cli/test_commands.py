@@ -66,7 +66,8 @@ def test_compile_with_overrides_and_precision(folder, out, run, tmp_path):
     assert re.search(r"second\S* +MatMul +int16 +int4 +int16 +round", text)
     assert re.search(r"relu\S* +MatMul +int16 +int8 +int8 +round", text)
     model = intformer.load(out)
-    assert model.graph.meta["overrides"] == {"second": {"operand": "int16", "weights": "int4"}}
+    chosen = {"operand": "int16", "scales": "static", "weights": "int4"}
+    assert model.graph.meta["overrides"] == {"second": chosen}
     x = np.load(folder / "x.npz")["x"]
     assert model.verify({"x": x}, levels=("iss",)).ok
 

@@ -69,8 +69,10 @@ def test_integers(name: str) -> None:
 
 
 def _counts(arrays: dict[str, np.ndarray], want: np.ndarray) -> np.ndarray:
-    """Rows of tokens that a boolean mask keeps: the scales are not made for the others."""
+    """Rows of tokens that a mask keeps: the scales are not made for the others."""
     for array in arrays.values():
-        if array.dtype == bool and array.shape == want.shape[:2]:
-            return array
+        is_mask = array.dtype.kind in "bi" and np.isin(array, (0, 1)).all()
+        if is_mask and want.ndim >= 3 and array.shape == (want.shape[0], want.shape[-2]):
+            keep = array.astype(bool).reshape(len(array), *(1,) * (want.ndim - 3), -1)
+            return np.broadcast_to(keep, want.shape[:-1])
     return np.ones(want.shape, bool)
