@@ -139,7 +139,7 @@ def lower_row_scale(low: Lowering, node: RowScale) -> None:
     if not low.config.row_scales:
         raise UserError(
             f"{node.name}: rows of {n} elements with scales of their own, but the core "
-            f"{low.config.name!r} cannot find them; set row_scales to at least {n}"
+            f"{low.config.name!r} cannot find them; set row_scales to at least {max(n, 8)}"
         )
     _check_row(low, node.name, n, "row_scales")
     if [t.dtype for t in tensors] != ["int16", "int8", "int16"]:

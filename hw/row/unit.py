@@ -48,7 +48,8 @@ class RowUnit(wiring.Component):
 
     One instruction at a time; its rows overlap in the pipelines of :class:`RowSoftmax`,
     :class:`RowLayerNorm` and :class:`RowScale`. ``rows`` and ``n`` are at least 1, and ``n`` at
-    most ``config.row_max``. Source and destination may be the same rows.
+    most ``config.row_max`` (ROWSCALE: ``config.row_scales``). Source and destination may be the
+    same rows.
 
     Parameters
     ----------
