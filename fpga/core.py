@@ -15,6 +15,9 @@ from intformer.results import markdown_table
 
 __all__ = ["build_core", "by_block", "describe", "markdown", "share"]
 
+_FIRST = ("LUT4", "FF", "DSP", "BRAM")
+"""The first columns of the table."""
+
 
 def build_core(
     config: CoreConfig,
@@ -97,10 +100,9 @@ def describe(figures: dict[str, Any]) -> str:
 
 def markdown(cores: dict[str, dict[str, Any]]) -> str:
     """A page of the figures of several cores, by name, for ``docs/results``."""
-    names = [name for figures in cores.values() for name in figures["resources"]]
-    heads = list(
-        dict.fromkeys(name for name in names if any(_uses(c, name) for c in cores.values()))
-    )
+    names = {name: None for figures in cores.values() for name in figures["resources"]}
+    used = [name for name in names if any(_uses(c, name) for c in cores.values())]
+    heads = [n for n in _FIRST if n in used] + [n for n in used if n not in _FIRST]
     rows, notes = [], []
     for name, figures in cores.items():
         cells = [
