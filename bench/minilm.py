@@ -40,6 +40,8 @@ def _accuracy(args: argparse.Namespace, progress: Callable[[str], None]) -> dict
     """The schemes that are asked for, beside those that were measured on as many sentences."""
     names = args.scheme or list(minilm_accuracy.SCHEMES)
     figures = minilm_accuracy.measure(names, args.sentences, progress)
+    for scheme in figures["schemes"].values():
+        scheme["commit"] = provenance()["commit"]
     before = _kept().get("accuracy", {})
     if before.get("sentences") == args.sentences:
         both = before["schemes"] | figures["schemes"]

@@ -43,6 +43,11 @@ SCHEMES: dict[str, dict[str, Any]] = {
         **_TOKEN,
         "overrides": {"*": {"smoothing": 0.0}},
     },
+    "W8A8, token, static behind GELU": {
+        "weights": "int8",
+        **_TOKEN,
+        "overrides": {"*.layer.?.output.dense": {"scales": "static"}},
+    },
     "W4(g32)A8, rounded weights": {
         "weights": "int4-g32",
         **_MIXED,

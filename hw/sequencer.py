@@ -67,7 +67,7 @@ class Sequencer(wiring.Component):
         known = Signal()
         is_end = Signal()
         all_idle = Signal()
-        ops = [op for op in Op if op != Op.ROWSCALE or self._config.row_scales]
+        ops = self._config.operations
         m.d.sync += [
             target.eq(Cat(self._is_one_of(ops, unit, header.op) for unit in Unit)),
             is_end.eq(header.op == Op.END),
@@ -111,6 +111,6 @@ class Sequencer(wiring.Component):
         return m
 
     @staticmethod
-    def _is_one_of(ops: list[Op], unit: Unit, code: Value) -> Value:
+    def _is_one_of(ops: tuple[Op, ...], unit: Unit, code: Value) -> Value:
         """Whether operation ``code`` is one of ``ops`` for ``unit``."""
         return Cat(code == op for op in ops if op.unit == unit).any()

@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from intformer.errors import ConfigError
+from intformer.isa import Op
 
 __all__ = ["CoreConfig", "load_config", "preset_names"]
 
@@ -195,6 +196,11 @@ class CoreConfig:
     def macs_per_cycle(self) -> int:
         """Multiply-accumulates per cycle at the array's peak."""
         return self.rows * self.cols
+
+    @property
+    def operations(self) -> tuple[Op, ...]:
+        """The operations that the core has; any other one is an error."""
+        return tuple(op for op in Op if op is not Op.ROWSCALE or self.row_scales)
 
     @property
     def weight_min(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from intformer.compiler.integer_graph import IntGraph, MatMul
 from intformer.config import CoreConfig
-from intformer.isa import INSTRUCTION_BYTES, Op
+from intformer.isa import INSTRUCTION_BYTES
 from intformer.running import BoardOutput
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def config_figures(config: CoreConfig) -> dict[str, Any]:
         "wide_bytes": config.wide_words * config.lanes * 2,
         "acc_bytes": config.acc_depth * config.cols * 4,
         "param_channels": config.param_groups * config.lanes,
-        "operations": [op.name for op in Op if op is not Op.ROWSCALE or config.row_scales],
+        "operations": [op.name for op in config.operations],
     }
 
 

@@ -22,9 +22,6 @@ __all__ = ["Difference", "Report", "check", "timing_difference", "verify_levels"
 
 Array = NDArray[Any]
 
-_MEMORIES = (Mem.ACT, Mem.WIDE)
-"""The memories that tensors lie in, in order."""
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -131,11 +128,11 @@ def check(
     """
     report = Report(level)
     found: list[tuple[int, Difference]] = []  # with the position in the log
-    owners = np.full((len(program.steps), len(_MEMORIES)), -1)
+    owners = np.full((len(program.steps), 2), -1)  # of what is written to act, to wide
     names = list(program.productions)
     for number, name in enumerate(names):
         production = program.productions[name]
-        owners[list(production.steps), _MEMORIES.index(production.mem)] = number
+        owners[list(production.steps), int(production.mem)] = number
         _check_production(program, production, graph_values, result, report, found)
     _check_strays(program, names, owners, result, report, found)
     _check_outputs(program, graph_values, result, report, found)
@@ -229,7 +226,7 @@ def _check_strays(
 ) -> None:
     log = result.log
     # What a step writes to a memory where none of its tensors lies counts as its other one's.
-    owner = owners[log.step, np.searchsorted(_MEMORIES, log.mem)]
+    owner = owners[log.step, log.mem]
     owner = np.where(owner >= 0, owner, owners.max(axis=1)[log.step])
     for number in np.unique(owner):
         entries = np.flatnonzero(owner == number)

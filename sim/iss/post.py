@@ -61,8 +61,11 @@ def _source(machine: Machine, ins: Instruction, n: int) -> Array:
     if ins.op == Op.POST_MEM:
         return machine.read_codes(ins["src_mem"], _row_index(machine, ins, "src", n))
     cols = machine.config.cols
-    if n > cols:
-        raise SimulationError(f"POST_ACC must read at most {cols} channels, not {n}")
+    if ins["src_sub"] or n > cols:
+        raise SimulationError(
+            f"POST_ACC must read at most {cols} channels from group 0, not {n} from group "
+            f"{ins['src_sub']}"
+        )
     row = ins["acc" if ins["src_mem"] else "src"] + np.arange(ins["rows"])[:, None]
     return machine.read("acc", row * cols + np.arange(n)).astype(np.int64)
 

@@ -37,6 +37,10 @@ def decode_step(machine: Machine, program: Program, index: int) -> Instruction:
         raise SimulationError(
             f"step {index}: the image holds {ins}, not {steps[index].instruction}"
         )
+    if ins.op not in program.config.operations:
+        raise SimulationError(
+            f"step {index}: the core {program.config.name!r} has no {ins.op.name}"
+        )
     if index >= len(steps) and ins.op != Op.END:
         raise SimulationError(f"step {index}: {ins.op.name} follows the last step")
     return ins
