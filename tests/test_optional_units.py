@@ -22,7 +22,9 @@ from intformer.errors import ConfigError, DoesNotFit, UserError
 from intformer.function_layout import pack_function, unpack_function
 from intformer.hw.units.functions import Coding, find_function, quadratic_coefficients
 from intformer.isa import Mem, Op
+from intformer.sim.iss.machine import SimulationError
 from intformer.sim.iss.simulator import Iss
+from intformer.sim.verify import check as check_run
 from intformer.sim.verify import verify_levels
 
 CORES = (
@@ -285,6 +287,49 @@ def test_factors_are_checked() -> None:
     post.factor = factor
     graph.tensors[factor].dtype = "int8"
     _refused(graph, CORES[0], "n0: rows of int16 to int8 with factors of int8; only")
+
+
+def test_factors_need_row_scales() -> None:
+    """Those of an input, too, which no ROWSCALE makes."""
+    b = GraphBuilder(0)
+    name = b.linear(b.input((3, 8)), 4)
+    b.graph.nodes[-1].post.factor = b.input((3, 1), "int16")
+    graph = b.finish(name)
+    _refused(
+        graph, CONFIGS[0], "n0: rows with factors, but the core 'r4c4' cannot multiply by them"
+    )
+    inputs = random_inputs(graph, 1)
+    program = build_program(graph, CORES[0])
+    report = verify_levels(program, execute(graph, inputs), {"iss": Iss(program).run(inputs)})
+    assert report["iss"].ok, str(report["iss"])
+
+
+def test_a_wrong_factor_is_found() -> None:
+    """Both tensors of a ROWSCALE are compared, and what it writes elsewhere is told."""
+    b = GraphBuilder(0)
+    codes, factor = b.row_scale(b.input((3, 8), "int16"))
+    graph = b.finish(codes, factor)
+    inputs = random_inputs(graph, 1)
+    program = build_program(graph, CORES[0])
+    values = execute(graph, inputs)
+    (step,) = (i for i, s in enumerate(program.steps) if s.instruction.op is Op.ROWSCALE)
+    for mem, tensor in ((Mem.ACT, codes), (Mem.WIDE, factor)):
+        for field in ("value", "position"):
+            result = Iss(program).run(inputs)
+            at = np.flatnonzero((result.log.step == step) & (result.log.mem == mem))[-1]
+            getattr(result.log, field)[at] ^= 1
+            report = check_run(program, values, result)
+            assert set(report.counts) == {tensor}, (mem, field, report.counts)
+
+
+def test_operations_that_the_core_lacks_are_refused() -> None:
+    b = GraphBuilder(0)
+    graph = b.finish(*b.row_scale(b.input((3, 8), "int16")))
+    program = build_program(graph, CORES[0])
+    lesser = dataclasses.replace(CORES[0], row_scales=0)
+    program = dataclasses.replace(program, config=lesser)
+    with pytest.raises(SimulationError, match="the core 'r4c4f' has no ROWSCALE"):
+        Iss(program).run(random_inputs(graph, 1))
 
 
 def test_what_is_stored_has_no_factors() -> None:

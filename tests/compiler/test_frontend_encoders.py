@@ -22,7 +22,7 @@ from intformer.config import CoreConfig
 from intformer.sim.iss.simulator import Iss
 from intformer.sim.verify import check
 
-CORE = CoreConfig(name="odd", rows=8, cols=12, lanes=4)
+CORE = CoreConfig(name="odd", rows=8, cols=12, lanes=4, functions=2, row_scales=512)
 CLOSE = 0.03
 """Of the largest output: everything is W8A8, and each range is that of one sample."""
 
@@ -52,10 +52,12 @@ def test_equals_torch(name: str) -> None:
             np.testing.assert_allclose(values[output], want, rtol=1e-5, atol=4e-6)
 
 
+@pytest.mark.parametrize("activations", ["int8", "token"])
 @pytest.mark.parametrize("name", CASES)
-def test_integers(name: str) -> None:
+def test_integers(name: str, activations: str) -> None:
     graph, arrays, wanted = loaded(name)
-    quantized = quantize(graph, {k: v[None] for k, v in arrays.items()})
+    samples = {k: v[None] for k, v in arrays.items()}
+    quantized = quantize(graph, samples, activations=activations)
     codes = quantize_inputs(quantized, arrays)
     values = execute(quantized, codes)
     program = build_program(quantized, CORE)

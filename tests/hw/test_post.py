@@ -122,18 +122,25 @@ async def takes_the_stated_cycles(dut):
     assert stalled == 0
 
 
-@both_simulators
-@pytest.mark.parametrize("stall", [0.0, 0.3, 0.8])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_executes(simulator: str, shape: tuple[int, int, int], stall: float) -> None:
+def _executes(
+    shape: tuple, *, stall: float, count: int, seed: int, simulator: str = "verilator"
+) -> None:
     run_bench(
         PostUnit(_config(*shape)),
         module="test_post",
         simulator=simulator,
         testcase="executes",
-        options={"shape": shape, "stall": stall, "count": 32 if simulator == "verilator" else 10},
-        seed=31,
+        options={"shape": shape, "stall": stall, "count": count},
+        seed=seed,
     )
+
+
+@both_simulators
+@pytest.mark.parametrize("stall", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_executes(simulator: str, shape: tuple[int, int, int], stall: float) -> None:
+    count = 32 if simulator == "verilator" else 10
+    _executes(shape, stall=stall, count=count, seed=31, simulator=simulator)
 
 
 @pytest.mark.parametrize("testcase", ["executes", "takes_the_stated_cycles"])
@@ -154,25 +161,11 @@ def test_multiplies_in_luts(testcase: str) -> None:
     ids=str,
 )
 def test_applies_functions(shape: tuple, stall: float) -> None:
-    run_bench(
-        PostUnit(_config(*shape)),
-        module="test_post",
-        testcase="executes",
-        options={"shape": shape, "stall": stall, "count": 48},
-        seed=34,
-    )
+    _executes(shape, stall=stall, count=48, seed=34)
 
 
 def test_applies_functions_on_icarus() -> None:
-    shape = (4, 4, 2, "dsp", 2)
-    run_bench(
-        PostUnit(_config(*shape)),
-        module="test_post",
-        simulator="icarus",
-        testcase="executes",
-        options={"shape": shape, "stall": 0.2, "count": 12},
-        seed=35,
-    )
+    _executes((4, 4, 2, "dsp", 2), stall=0.2, count=12, seed=35, simulator="icarus")
 
 
 @pytest.mark.parametrize(
@@ -187,25 +180,11 @@ def test_applies_functions_on_icarus() -> None:
     ids=str,
 )
 def test_applies_factors(shape: tuple, stall: float) -> None:
-    run_bench(
-        PostUnit(_config(*shape)),
-        module="test_post",
-        testcase="executes",
-        options={"shape": shape, "stall": stall, "count": 64},
-        seed=36,
-    )
+    _executes(shape, stall=stall, count=64, seed=36)
 
 
 def test_applies_factors_on_icarus() -> None:
-    shape = (4, 4, 2, "dsp", 0, 64)
-    run_bench(
-        PostUnit(_config(*shape)),
-        module="test_post",
-        simulator="icarus",
-        testcase="executes",
-        options={"shape": shape, "stall": 0.2, "count": 12},
-        seed=37,
-    )
+    _executes((4, 4, 2, "dsp", 0, 64), stall=0.2, count=12, seed=37, simulator="icarus")
 
 
 STATED = [
